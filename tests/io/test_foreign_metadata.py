@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import warnings
+import zlib
 
 import h5py
 import numcodecs
@@ -306,3 +307,14 @@ def test_imagej_units_of_each_axis(tmp_path, x, y, spacing):
         return
     with pytest.warns(MetadataWarning, match="sec"):
         assert read(tmp_path / "a.tif").voxel_size is None
+
+
+@pytest.mark.parametrize("kind", [b"pHYs", b"gAMA", b"cHRM"])
+def test_metadata_of_png_that_are_cut_short_are_no_damage(tmp_path, kind):
+    path = write(tmp_path / "a.png", CELLS.astype(np.uint8), axes="YX")
+    content, part = path.read_bytes(), kind + b"\x00"
+    place = content.index(b"IDAT") - 4
+    path.write_bytes(content[:place] + struct.pack(">I", 1) + part + struct.pack(">I", zlib.crc32(part)) + content[place:])
+    with pytest.warns(MetadataWarning) as told:
+        np.testing.assert_array_equal(np.asarray(read(path)), CELLS)
+    assert [remark.message.field for remark in told] == ["PNG"]

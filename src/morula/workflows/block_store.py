@@ -193,7 +193,7 @@ class BlockStore:
             with suppress(FileNotFoundError):  # a chunk of zeros is not stored
                 flush(file)
                 folders |= set(file.relative_to(place).parents)
-        for folder in sorted(folders, key=lambda each: -len(each.parts)):
+        for folder in sorted(folders, key=lambda parent: -len(parent.parts)):
             flush_folder(place / folder)
 
     def finished(self, number: int) -> bool:
@@ -295,7 +295,7 @@ class MedianFiltered(LazyArray):
         self.prediction, self.filters = prediction, tuple(filters)
         spatial = "zyx"[-len(self.shape) + 1 :]
         # what a filter reads wrongly at the border of a part lies outside of the box that the next ones need
-        self.reach = tuple(sum(each.size // 2 for each in self.filters if axis in each.axes) for axis in spatial)
+        self.reach = tuple(sum(median_filter.size // 2 for median_filter in self.filters if axis in median_filter.axes) for axis in spatial)
 
     def _open(self) -> Opened:
         return self.prediction, lambda: None
@@ -309,7 +309,7 @@ class MedianFiltered(LazyArray):
         window = Region(low, tuple(last + 1 for last in high)).grow(self.reach, within=self.shape[1:])
         values = np.array(self.prediction[(channels, *window.slices)])
         for channel in values:
-            for each in self.filters:
-                channel[:] = median(channel, each.axes, each.size)
+            for median_filter in self.filters:
+                channel[:] = median(channel, median_filter.axes, median_filter.size)
         picks: list[Any] = [np.asarray(place) - start for place, start in zip(places, window.start, strict=True)]
         return values[np.ix_(np.arange(len(values)), *picks)]

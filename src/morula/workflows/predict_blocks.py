@@ -213,10 +213,10 @@ def statistics_steps(
         return ChannelStatistics.from_arrays(known)
     box = part_box(store, part)
     shape = block_shape(box.shape, 4 * prediction.shape[0], store.existing("prediction").chunks[1:])
-    boxes = [each.shift(box.start) for each in blocks(box.shape, shape)]
+    boxes = [block.shift(box.start) for block in blocks(box.shape, shape)]
     found: ChannelStatistics | None = None
-    for done, each in enumerate(boxes, start=1):
-        one = method.statistics(np.asarray(prediction[(slice(None), *each.slices)]))
+    for done, window in enumerate(boxes, start=1):
+        one = method.statistics(np.asarray(prediction[(slice(None), *window.slices)]))
         found = one if found is None else found.merge(one)
         yield Progress(done, len(boxes), "block", task=("histograms",))
     assert found is not None

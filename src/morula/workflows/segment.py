@@ -188,7 +188,7 @@ def _shared(model: str | Path | Model, opened: Sequence[Opened], settings: Setti
     trained, limit = model if isinstance(model, Model) else load(model), parse_bytes(memory)
     if trained.block_problem():
         return set()
-    return {each.name for each in opened if time_points(each.raw) == 1 and needs_blocks(trained, each.raw.spatial_shape, limit)}
+    return {image.name for image in opened if time_points(image.raw) == 1 and needs_blocks(trained, image.raw.spatial_shape, limit)}
 
 
 def _own_share(target: Path, todo: _Todo, large: set[str], model: str | Path | Model, settings: Settings) -> Iterator[Event]:
@@ -297,7 +297,7 @@ def _segmented_into(target: Path, todo: _Todo, model: str | Path | Model, settin
     yield from (Warned(remark.code, remark) for remark in todo.remarks)
     yield Started(len(opened), "image")
     with (
-        claimed([each for file in files for each in (split_location(file)[0], table_path(file))]),
+        claimed([place for file in files for place in (split_location(file)[0], table_path(file))]),
         recording(folder, RESULTS),
         _executor(settings) as (executor, remark),
     ):
@@ -379,7 +379,7 @@ def _merged(target: Path, todo: _Todo, large: set[str], model: str | Path | Mode
     yield Started(len(todo.files), "image")
     destinations = experiment_destinations(folder)
     check_outputs(destinations, overwrite=True)
-    with claimed([each.path for each in destinations]), recording(folder, RESULTS):
+    with claimed([destination.path for destination in destinations]), recording(folder, RESULTS):
         yield from write_experiment(folder, {name: table_path(file) for name, file in todo.files.items()}, extend=True)
 
 
@@ -426,13 +426,13 @@ def _check_results(
 
     The `tables` of all images are extended where they exist.
     """
-    outputs = {each.path: each for each in tables}  # by path: the files of several images may match the same pattern
+    outputs = {table.path: table for table in tables}  # by path: the files of several images may match the same pattern
     taken = []
     for name, file in files.items():
         replaced = overwrite or name in batch.begun
         found = [*outputs_of(trained, file, overwrite=replaced), Destination(provenance_path(file), proven=True)]
-        outputs |= {each.path: each for each in found}
-        taken += [each.shown for each in found if not (replaced or each.adds) and os.path.lexists(each.path)]
+        outputs |= {destination.path: destination for destination in found}
+        taken += [destination.shown for destination in found if not (replaced or destination.adds) and os.path.lexists(destination.path)]
     check_apart(outputs.values(), read)
     if taken:
         raise already_exist(taken)
@@ -470,7 +470,7 @@ def given_places(images: Any) -> list[str | Path]:
     """The files, folders and patterns among images that were given as such or as arrays."""
     if isinstance(images, str | Path):
         return [images]
-    return [place for each in images for place in given_places(each)] if isinstance(images, Sequence) else []
+    return [place for image in images for place in given_places(image)] if isinstance(images, Sequence) else []
 
 
 def model_place(model: str | Path) -> Path:

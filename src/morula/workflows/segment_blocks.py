@@ -212,7 +212,7 @@ def _fitting_plan(
             remedy=f"Give at least --memory {least / 1e6:.0f}MB; the prediction is kept, and the same command continues.",
         )
     # voxels that the busiest worker decodes
-    return min(plans, key=lambda each: each[0].effort * -(-len(each[0]) // (each[1] * computers)) / len(each[0]))
+    return min(plans, key=lambda choice: choice[0].effort * -(-len(choice[0]) // (choice[1] * computers)) / len(choice[0]))
 
 
 def _sampled(model: Model, prediction: ArraySource, parameters: Mapping[str, Any]) -> tuple[Mapping[str, Any], np.ndarray]:

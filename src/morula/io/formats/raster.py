@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import imagecodecs
 import numpy as np
@@ -27,6 +28,7 @@ from morula.io.metadata import ignore_field
 _TYPES = {"1": "bool", "L": "uint8", "I;16": "uint16", "I;16B": "uint16", "I": "int32", "F": "float32", "P": "uint8"}
 _SAMPLES = {"LA": 2, "RGB": 3, "RGBA": 4}
 _PNG = b"\x89PNG\r\n\x1a\n"
+_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")  # parts of a PNG without which its pixels cannot be decoded
 _DEEP_SAMPLES = {2: 3, 4: 2, 6: 4}  # by the kind of colour in the header of a PNG
 _COARSEST_PIXEL = 20.0  # um; see the TIFF format
 _FINEST_PIXEL = 1e6 / 2**31  # um; of smaller pixels the files cannot hold the number per metre
@@ -39,7 +41,7 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
     limit = PIL.Image.MAX_IMAGE_PIXELS
     PIL.Image.MAX_IMAGE_PIXELS = None  # slides of 20,000 x 20,000 are no attack here
     try:
-        with without_warnings(), PIL.Image.open(path) as picture:
+        with without_warnings(), _readable(path) as picture:
             yield picture
     except MorulaError:
         raise
@@ -47,6 +49,28 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
         raise unreadable_file(path, error) from error
     finally:
         PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def _readable(path: Path) -> PIL.Image.Image:
+    """The picture; where Pillow rejects a PNG for what is said about its pixels, the pixels alone."""
+    try:
+        return PIL.Image.open(path)
+    except (ValueError, SyntaxError) as error:
+        with path.open("rb") as file:
+            parts = list(_parts(file))
+        if not parts:
+            raise
+        picture = PIL.Image.open(io.BytesIO(b"".join([_PNG, *(part for kind, part in parts if kind in _PIXELS)])))
+        ignore_field("PNG", str(error), "cannot be read")
+        return picture
+
+
+def _parts(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and bytes of each part of a PNG; nothing of other files."""
+    if file.read(8) == _PNG:
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            yield kind, head + file.read(length + 4)
 
 
 class RasterArray(LazyArray):
