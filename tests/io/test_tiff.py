@@ -205,6 +205,7 @@ PIXELS = (
     ("pixels", "end", "field"),
     [
         (PIXELS.replace("XYZCT", "ABCDE"), "</Pixels></Image></OME>", "OME-XML"),
+        (PIXELS.replace("XYZCT", "XYZZT"), "</Pixels></Image></OME>", "OME-XML"),
         (PIXELS.replace('SizeC="1"', ""), "</Pixels></Image></OME>", "OME-XML"),
         (PIXELS, "</Pix", "OME-XML"),
         (PIXELS, "</Pixels></Image><BinaryOnly MetadataFile='c.ome'/></OME>", "BinaryOnly.MetadataFile"),

@@ -81,6 +81,9 @@ def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.Ti
 
 def _fault_of_ome(tif: tifffile.TiffFile) -> str:
     """Why tifffile finds no images by the OME metadata of a file, whose pages may be readable without them; empty where it does."""
+    for order in re.findall(r"\bDimensionOrder\s*=\s*[\"']([^\"']*)", tif.ome_metadata or ""):
+        if sorted(order) != sorted("XYZCT"):
+            return f"DimensionOrder {order!r} must name X, Y, Z, C and T once"
     try:
         len(tif.pages)  # a list of pages that is damaged is no fault of the metadata
         first = tif.pages.first
