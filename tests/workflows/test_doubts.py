@@ -257,6 +257,8 @@ def test_objects_of_one_voxel_are_told(tmp_path: Path) -> None:
     few = discs(0)
     few[2:8:3, 45] = [4, 5]
     assert single_voxels([Image(few, "YX")]) == []
+    grey = np.random.default_rng(0).integers(0, 255, (64, 64))
+    assert single_voxels([Image(grey.astype(np.uint16), "YX")]) == []  # labels that look like an image have a warning of their own
 
 
 def test_classes_in_place_of_objects_are_masks() -> None:
