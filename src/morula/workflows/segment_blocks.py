@@ -189,10 +189,10 @@ def _fitting_plan(
     Raises:
         OptionError: ``blocks.memory`` where no block fits.
     """
-    each = decoding_bytes((1,), len(model.method.channels))
+    per_voxel = decoding_bytes((1,), len(model.method.channels))
 
     def planned(halo: tuple[int, ...], room: int) -> BlockPlan | None:
-        return plan_blocks(shape, halo, memory=room, bytes_per_voxel=each, align=model.method.block_alignment())
+        return plan_blocks(shape, halo, memory=room, bytes_per_voxel=per_voxel, align=model.method.block_alignment())
 
     def chosen(room: int) -> BlockPlan | None:
         fitting = [plan for halo in halos if (plan := planned(halo, room)) is not None]
