@@ -230,6 +230,27 @@ def test_multichannel_and_float_labels():
     np.testing.assert_allclose(sample["targets"], sample["image"], atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["grid", "random", "centre"])
+def test_patches_without_annotated_voxels(kind):
+    labels = np.full((40, 40), 9, np.uint8)
+    labels[:8, :8] = 1
+    source = Source(Image(np.zeros((40, 40)), "YX"), Image(labels, "YX"), unlabelled=9)
+
+    def made(**options):
+        return PatchDataset([source], (8, 8), AS_IS, targets=as_is, sampling=Options(kind=kind, patches_per_epoch="grid", **options))
+
+    sparse, all_of_it = made(), made(only_annotated=False)
+    assert len(all_of_it) == (1 if kind == "centre" else 25)
+    if kind != "centre":
+        assert all(sparse.sample(0, index)["weights"].any() for index in range(len(sparse)))
+    bare = [index for index in range(len(all_of_it)) if not all_of_it.sample(0, index)["weights"].any()]
+    assert len(bare) >= len(all_of_it) / 2
+    plain = PatchDataset(
+        [Source(source.image, source.labels)], (8, 8), AS_IS, targets=as_is, sampling=Options(kind=kind, patches_per_epoch="grid")
+    )
+    assert [all_of_it.place(0, index) for index in range(len(plain))] == [plain.place(0, index) for index in range(len(plain))]
+
+
 def test_only_the_region_is_read():
     array = np.zeros((60, 60), np.float32)
     array[:, 30:] = 1e6

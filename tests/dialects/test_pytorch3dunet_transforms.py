@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.segmentation import find_boundaries
+from unet3d_jobs import changed, small_job, written
 
 from morula.core.errors import JobError
 from morula.core.region import Region
@@ -299,6 +300,13 @@ loaders:
     remarks = {remark.key: remark.code for remark in read_job(path).remarks}
     assert remarks["loaders.train.transformer"] == "transform.lists_differ"
     assert remarks["loaders.train.transformer.raw.1.axis"] == "job.ignored_key"
+
+
+@pytest.mark.parametrize(("more", "codes"), [({}, []), ({"loaders.weight_internal_path": "weight"}, ["transform.lists_differ"])])
+def test_transforms_of_weights_that_no_file_has(tmp_path, more, codes):
+    turned = {"raw": [{"name": "RandomFlip"}], "label": [{"name": "RandomFlip"}], "weight": [{"name": "ToTensor"}]}
+    job = changed(small_job(tmp_path), {"loaders.train.transformer": turned, **more})
+    assert [remark.code for remark in read_job(written(tmp_path, job)).remarks] == codes
 
 
 def test_rotated_region_stays_in_the_volume():

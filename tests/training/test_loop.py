@@ -5,8 +5,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from training_toys import Net, Patches, loss, network
 
 from morula.core.events import Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
+from morula.losses.sums import Sums
 from morula.testing.errors import raises
 from morula.training.checkpoint import load_weights_of
 from morula.training.loop import ValidationHooks, fit
-from morula.training.options import Training
+from morula.training.options import MONITORS, Training
 
 Weights = dict[str, Tensor]
 
@@ -344,6 +346,31 @@ def test_best_is_the_highest_score(tmp_path: Path, options: Training) -> None:
     assert curve(events, "score")[:3] == [0.2, 0.7, 0.7]
     assert [e.best for e in events if isinstance(e, Epoch)] == [True, True, False, False]
     assert same(net.state_dict(), seen[1])
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("iou", [True, False, True, False]), ("loss", [True, False, False, False])])
+def test_monitor_chooses_the_best_weights_and_is_followed(
+    tmp_path: Path, options: Training, monitor: Literal["iou", "loss"], best: list[bool]
+) -> None:
+    figures = iter([0.5, 0.4, 0.6, 0.3])
+    seen = [0.0]
+
+    def scores(batch: dict[str, Any], outputs: dict[str, Tensor]) -> dict[str, float]:
+        if batch["name"][0] == "val0.tif":
+            seen[0] = next(figures)
+        return {"iou": seen[0]}
+
+    def rising(outputs: dict[str, Tensor], batch: dict[str, Any]) -> Any:
+        steps[0] += torch.is_grad_enabled()
+        return {"F": Sums(outputs["F"].sum() * 0 + steps[0], lambda parts: parts)}
+
+    steps = [0]
+    settings = varied(options, schedule={"kind": "plateau", "patience": 0, "factor": 0.5}, monitor=monitor)
+    hooks = ValidationHooks(score=lambda _: 0.0, scores=scores, monitor=MONITORS[monitor])
+    events = [e for e in fit(network(), rising, Patches(), settings, folder=tmp_path, hooks=hooks) if isinstance(e, Epoch)]
+    assert [event.best for event in events] == best
+    rates = [event.figures["lr"] for event in events]
+    assert [later < earlier for earlier, later in pairwise(rates)] == [not improved for improved in best[:-1]]
 
 
 def test_patience(tmp_path: Path, options: Training) -> None:

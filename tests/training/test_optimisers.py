@@ -81,6 +81,20 @@ def test_plateau() -> None:
     assert found == [2, 2, 2, 1, 1, 0.6, 0.6, 0.6]
 
 
+@pytest.mark.parametrize("kind", ["plateau", "torch"])
+def test_plateau_of_a_figure_that_rises(kind: str) -> None:
+    named = {} if kind == "plateau" else {"name": "ReduceLROnPlateau", "unit": "validations"}
+    limits = {"patience": 0, "factor": 0.5}
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    options = Training(schedule={"kind": kind, **(limits if kind == "plateau" else {**named, "options": limits})}).schedule
+    schedule = build_schedule(optimiser, options, total=9, mode="max")
+    found = []
+    for score in (0.1, 0.4, 0.4, 0.9, 0.2):
+        schedule.after("validations", score)
+        found.append(schedule.lr)
+    assert found == [2, 2, 1, 1, 0.5]
+
+
 def test_only_weights_decay() -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     groups = build_optimiser(network, Training(optimiser={"kind": "adamw", "weight_decay": 0.3}).optimiser).param_groups

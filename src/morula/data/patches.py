@@ -243,7 +243,7 @@ class PatchDataset:
         annotated: list[LabelledVoxels | None] = []
         for number, source in enumerate(self.sources):
             labels = next((layer.image for layer in self._layers[number] if layer.name == "labels"), None)
-            if labels is None or source.unlabelled is None:
+            if labels is None or source.unlabelled is None or not self.sampling.only_annotated:
                 annotated.append(None)
             else:
                 annotated.append(LabelledVoxels(labels, source.extent, source.unlabelled, source.title))

@@ -56,6 +56,9 @@ class Options(Base):
     spline_order: int = Field(1, ge=0, le=5)
     """Interpolation of warped images: 0 takes the nearest voxel, 1 is linear, 2 to 5 are splines of that order. Labels always take the
     nearest voxel."""
+    only_annotated: bool = True
+    """Whether patches of partly annotated images have annotated voxels: random patches are around these, other patches of a grid are left
+    out. Otherwise patches are as in images that are annotated as a whole; one without annotated voxels has no weight in the loss."""
     score_padding: bool = False
     """Score what a patch shows beyond the image, its mirror image, like the image itself."""
     label_context: bool = True

@@ -36,6 +36,11 @@ class ChannelTask(ChannelLayout, TrainingTask):
     """A network predicts the channels of the representations."""
 
     @property
+    def probability_channels(self) -> bool:
+        """Whether all have a sigmoid."""
+        return all(representation.activation == "sigmoid" for representation in self.representations)
+
+    @property
     def heads(self) -> dict[str, int]:
         """One head that carries all channels, or those of the options, named after their channels."""
         heads = {name: sum(self._outputs[index] for index in group) for name, group in self._groups.items()}

@@ -70,6 +70,16 @@ class SemanticTask(SemanticSettings, TrainingTask):
     """One head: a probability per class, or one of the foreground."""
 
     @property
+    def probability_channels(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def exclusive_channels(self) -> bool:
+        """Unless one channel is enough."""
+        return not self.binary
+
+    @property
     def heads(self) -> dict[str, int]:
         """One head: one channel if `binary`, else one channel per class."""
         return {"classes": 1 if self.binary else self.classes}

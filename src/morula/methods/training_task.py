@@ -53,6 +53,16 @@ class TrainingTask(Configured):
     """Whether it learns from labels."""
 
     @property
+    def probability_channels(self) -> bool:
+        """Whether all predicted channels are probabilities that targets of 0 and 1 can be compared with."""
+        return False
+
+    @property
+    def exclusive_channels(self) -> bool:
+        """Whether the channels are classes that exclude each other, the background first."""
+        return False
+
+    @property
     @abstractmethod
     def heads(self) -> dict[str, int]:
         """Output channels of each head of the network."""

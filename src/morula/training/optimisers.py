@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Plateau, Schedule, TorchOptimiser, TorchSchedule
+from morula.training.options import SGD, AdamW, Constant, Cosine, OneCycle, Optimiser, Schedule, TorchOptimiser, TorchSchedule
 
 CANNOT_TRAIN = {
     "LBFGS": "evaluates the loss several times per step, which the training loop does not do",
@@ -181,7 +181,7 @@ def schedule_problems(name: object, given: Collection[str]) -> list[tuple[str, s
     return problems + [(key, f"is missing; {name} needs it") for key in needed]
 
 
-def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) -> LRSchedule:
+def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule, mode: Literal["min", "max"]) -> LRSchedule:
     """A schedule of torch by its name.
 
     Raises:
@@ -196,7 +196,8 @@ def _torch_schedule(optimiser: torch.optim.Optimizer, options: TorchSchedule) ->
         rule = "ReduceLROnPlateau follows the figure of each validation"
         raise OptionError("schedule.unit", rule, key="training.schedule.unit", value=options.unit, remedy=remedy)
     try:
-        scheduler = getattr(lr_scheduler, options.name)(optimiser, **options.options)
+        given = {"mode": mode} if options.name == "ReduceLROnPlateau" else {}
+        scheduler = getattr(lr_scheduler, options.name)(optimiser, **{**given, **options.options})
     except (TypeError, ValueError) as error:
         rule = f"{options.name} does not take these arguments ({error})"
         raise OptionError("schedule.arguments", rule, key="training.schedule.options", value=options.options) from error
@@ -276,8 +277,8 @@ def _ramp(warmup: int) -> Callable[[int], float]:
     return lambda step: min(1.0, (step + 1) / (warmup + 1))
 
 
-def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total: int) -> LRSchedule:
-    """The schedule of a training of `total` steps of the optimiser.
+def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total: int, mode: Literal["min", "max"] = "min") -> LRSchedule:
+    """The schedule of a training of `total` steps of the optimiser; with the mode `max`, the figure that it follows improves by rising.
 
     Examples:
         >>> optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
@@ -291,9 +292,7 @@ def build_schedule(optimiser: torch.optim.Optimizer, options: Schedule, *, total
     if isinstance(options, Constant):
         return LRSchedule(LambdaLR(optimiser, _ramp(options.warmup)))
     if isinstance(options, TorchSchedule):
-        return _torch_schedule(optimiser, options)
-    return LRSchedule(_plateau(optimiser, options), "validations")
-
-
-def _plateau(optimiser: torch.optim.Optimizer, options: Plateau) -> ReduceLROnPlateau:
-    return ReduceLROnPlateau(optimiser, factor=options.factor, patience=options.patience, threshold=options.threshold, min_lr=options.floor)
+        return _torch_schedule(optimiser, options, mode)
+    factor, patience, threshold = options.factor, options.patience, options.threshold
+    plateau = ReduceLROnPlateau(optimiser, mode, factor=factor, patience=patience, threshold=threshold, min_lr=options.floor)
+    return LRSchedule(plateau, "validations")

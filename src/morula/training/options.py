@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -142,15 +143,16 @@ class Cosine(Options):
 
 
 class Plateau(Options):
-    """Lower the learning rate whenever the validation loss (without validation: the training loss) stops falling."""
+    """Lower the learning rate whenever the figure of `training.monitor`, left out the validation loss (without validation: the training
+    loss), stops improving."""
 
     kind: Literal["plateau"] = "plateau"
     factor: float = Field(0.5, gt=0, lt=1)
     """Factor by which the learning rate is multiplied."""
     patience: int = Field(10, ge=0)
-    """Validations without a lower loss after which the learning rate is reduced."""
+    """Validations without an improvement after which the learning rate is reduced."""
     threshold: float = Field(1e-4, ge=0)
-    """Relative decrease of the loss that counts as lower."""
+    """Relative change of the figure that counts as an improvement."""
     floor: float = Field(0.0, ge=0)
     """Lowest learning rate."""
 
@@ -177,6 +179,22 @@ class TorchSchedule(Options):
     """Learning rate below which the training ends."""
 
 
+@dataclass(frozen=True)
+class Monitor:
+    """The figure of the validation that decides which weights are best and that schedules for a plateau follow."""
+
+    figure: str
+    higher_is_better: bool = True
+
+
+MONITORS = {
+    "loss": Monitor("validation_loss", higher_is_better=False),
+    "score": Monitor("score"),
+    "iou": Monitor("validation_iou"),
+    "dice": Monitor("validation_dice"),
+}
+"""By the name in `Training.monitor`."""
+
 Optimiser = Annotated[AdamW | Adam | SGD | TorchOptimiser, Field(discriminator="kind"), _default_kind("adamw")]
 Schedule = Annotated[OneCycle | Cosine | Plateau | Constant | TorchSchedule, Field(discriminator="kind"), _default_kind("one_cycle")]
 
@@ -202,6 +220,10 @@ class Training(Options):
     """Rule that turns gradients into new weights: adamw, adam, sgd, or torch for any class of torch.optim."""
     schedule: Schedule = OneCycle()
     """Course of the learning rate: one_cycle, cosine, plateau, constant, or torch for any class of torch.optim.lr_scheduler."""
+    monitor: Literal["loss", "score", "iou", "dice"] | None = None
+    """Figure of the validation that decides which weights are best and that schedules for a plateau follow: the `loss`; the `score` of
+    methods without labels; `iou` or `dice` of channels that are probabilities, or of classes, patch by patch. Left out: the weights with
+    the best score, else with the lowest loss, are best, and schedules follow the loss."""
     patience: int | None = Field(None, ge=1)
     """Stop after this number of consecutive validations without an improvement; never when left out."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"

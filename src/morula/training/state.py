@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from morula.training.checkpoint import State, find_checkpoint, load_state_of, lo
 from morula.training.devices import open_fabric, pick_precision
 from morula.training.ema import MovingAverage
 from morula.training.optimisers import build_optimiser, build_schedule, freeze
-from morula.training.options import Training, interval
+from morula.training.options import MONITORS, Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, seeded, sum_over_processes
 
 Previewer: TypeAlias = Callable[[Batch, dict[str, Tensor]], Mapping[str, np.ndarray]]
@@ -51,14 +51,6 @@ _LONGER = (
     "The learning rates of the schedule were planned for that number. To train longer, go on with a constant rate "
     f"(--set training.schedule=constant). {_OTHERWISE}"
 )
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """The figure of the validation that decides which weights are best."""
-
-    figure: str
-    higher_is_better: bool = True
 
 
 class Loaders(Protocol):
@@ -131,7 +123,8 @@ class TrainingState:
         scaled = isinstance(fabric.strategy.precision, MixedPrecision) and fabric.strategy.precision.scaler is not None
         fused = fabric.device.type in ("cpu", "cuda") and not scaled
         optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
-        self.schedule = build_schedule(optimiser, options.schedule, total=self.total)
+        mode: Literal["min", "max"] = "max" if options.monitor is not None and MONITORS[options.monitor].higher_is_better else "min"
+        self.schedule = build_schedule(optimiser, options.schedule, total=self.total, mode=mode)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.ema_decay) if options.ema_decay else None
         self.learner = Learner(fabric, network, self.module, loss, options.seed, dtype, memory_format)

@@ -112,6 +112,7 @@ def prepare(job: Job) -> Prepared:
     files = tuple(file for image in [*train, *validation] for file in image.files)
     sources, held = _split_sources(train, validation, resolved)
     _check_tuning(resolved, held)
+    _check_monitor(resolved, held, method)
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
@@ -160,6 +161,20 @@ def _check_tuning(job: Job, held: Sequence[Source]) -> None:
     if job.objects.tune and any(source.labels is None for source in held):
         rule, remedy = "needs labels of the validation images", "Name them under images.validate, or leave it out."
         raise JobError([Problem("objects.tune", rule, code="tune.no_labels", remedy=remedy)])
+
+
+def _check_monitor(job: Job, held: Sequence[Source], method: Method) -> None:
+    monitor, rule = job.training.monitor, ""
+    if monitor is None:
+        return
+    if not held:
+        rule, remedy = "is a figure of the validation", "Name images under images.validate, or leave it out."
+    elif monitor == "score" and (method.labelled or any(source.labels is None for source in held)):
+        rule, remedy = "needs a method without labels, and labels of the validation images", "Write loss, or leave it out."
+    elif monitor in ("iou", "dice") and not method.probability_channels:
+        rule, remedy = "compares probabilities, which not all channels are", "Write loss, or leave it out."
+    if rule:
+        raise JobError([Problem("training.monitor", rule, code="training.monitor", value=monitor, remedy=remedy)])
 
 
 def validation_sources(job: Job) -> list[Source]:
@@ -259,6 +274,7 @@ def _of_validation(sampling: PatchOptions) -> PatchOptions:
         leave_out=sampling.leave_out_validation,
         leave_out_images=sampling.leave_out_images,
         leave_out_normalised=sampling.leave_out_normalised,
+        only_annotated=sampling.only_annotated,
     )
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
+from morula.methods.patch_scores import patch_scores
+from morula.training.options import MONITORS
 from morula.training.processes import first_process
 from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_layers, write_layers
@@ -177,7 +180,7 @@ def train_prepared(prepared: Prepared, folder: RunFolder, *, resume: bool, stop:
 def train_restarts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], bool]) -> Iterator[Event]:
     """Train with several seeds, each in a folder of its own under ``starts``, and keep the best. A training that was stopped is resumed.
 
-    The best one is chosen as the best epoch is: by the score if the validation images have labels, else by the loss.
+    The best one is chosen as the best epoch is.
     """
     began, first, number = time.monotonic(), prepared.job.training.seed, prepared.job.training.restarts
     figures = []
@@ -193,7 +196,7 @@ def train_restarts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], 
         finished = yield from _all_but_finished(below(f"start {start + 1}", chain(begun, events)))
         if finished is None:
             return
-        figures.append(_best_figure(place))
+        figures.append(_best_figure(place, prepared.job.training.monitor))
     best = min(range(number), key=figures.__getitem__)
     listed = ", ".join(f"{abs(figure):.4g}" for figure in figures)
     yield Logged(f"start {best + 1} of {number} is kept; {'scores' if figures[best] < 0 else 'losses'} of all: {listed}")
@@ -208,14 +211,15 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
     return replace(prepared, train=replace(prepared.train, seed=seed), warnings=())
 
 
-def _best_figure(folder: RunFolder) -> float:
+def _best_figure(folder: RunFolder, monitor: str | None) -> float:
     """The lowest loss of a training, or the highest score with a minus sign: lower is better."""
     from morula.measurement.csv_table import read_table
 
     table = read_table(folder.logs / "training.csv")
-    name = next(figure for figure in ("score", "validation_loss", "loss") if figure in table)
+    stated = () if monitor is None else (MONITORS[monitor].figure,)
+    name = next(figure for figure in (*stated, "score", "validation_loss", "loss") if figure in table)
     values = np.asarray(table[name], np.float64)
-    return float(-np.nanmax(values) if name == "score" else np.nanmin(values))
+    return float(np.nanmin(values) if name.endswith("loss") else -np.nanmax(values))
 
 
 def _keep(best: RunFolder, folder: RunFolder) -> None:
@@ -257,6 +261,9 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
     history: list[dict[str, float]] = []
     known: set[str] = set()
     judge = ValidationScorer(prepared) if ValidationScorer.fits(prepared) else None
+    stated = prepared.job.training.monitor
+    monitor = None if stated is None else MONITORS[stated]
+    scores = partial(patch_scores, stated, method) if stated in ("iou", "dice") else None
     events = fit(
         network,
         method.loss,
@@ -265,7 +272,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         folder=folder.path,
         resume=resume,
         stop=stop,
-        hooks=ValidationHooks(preview=method.preview, arrays=method.arrays, score=judge),
+        hooks=ValidationHooks(method.preview, method.arrays, judge, scores, monitor),
     )
     for event in events:
         if isinstance(event, Epoch):

@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from morula.core.axes import Axes
 from morula.core.errors import DataError, JobError, MissingFileError, Problem
-from morula.core.image import Image
 from morula.core.location import split_location
-from morula.core.region import Region
 from morula.core.variants import VariantOptions
 from morula.data.augment.affine import Rotate
 from morula.data.augment.base import AnyAugmentation
@@ -25,12 +22,13 @@ from morula.data.augment.orient import Rotate90
 from morula.data.intensity import LIMIT
 from morula.data.normalise import MinMax
 from morula.data.normalise import Options as Normalised
-from morula.data.sampling import LabelledVoxels
 from morula.dialects.converted import Converted, nested
 from morula.dialects.pytorch3dunet.conflicts import training_warnings
 from morula.dialects.pytorch3dunet.conversion import RAW, Notes, Section, Training, refuse
-from morula.dialects.pytorch3dunet.convert_method import method_of
+from morula.dialects.pytorch3dunet.convert_method import Method, method_of
 from morula.dialects.pytorch3dunet.job import Job
+from morula.dialects.pytorch3dunet.losses import ClassesLoss
+from morula.dialects.pytorch3dunet.metrics import DiceCoefficient, IgnoringMetric, MeanIoU
 from morula.dialects.pytorch3dunet.networks import network_options
 from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import build_slices
@@ -38,7 +36,7 @@ from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, 
 from morula.dialects.pytorch3dunet.transform_lists import parse_lists, spline_order
 from morula.dialects.pytorch3dunet.transforms import CropToFixed, Normalisation, Normalize, RandomIntensity, native_scaling
 from morula.dialects.pytorch3dunet.volumes import Place, Volume, find_files, is_hdf5, open_volume
-from morula.training.options import Optimiser, Schedule, TorchSchedule
+from morula.training.options import Argument, Optimiser, Schedule, TorchSchedule
 
 
 def convert(job: Job) -> Converted:
@@ -75,7 +73,7 @@ def convert(job: Job) -> Converted:
         "network": _network(training),
         "sampling": {**table["sampling"], **_sampling(training, method.ignored)},
         "augment": [{native.name: _variant(native.options, kind=False)} for native in augmentations] or "none",
-        "training": {**table["training"], **_optimisation(training)},
+        "training": {**table["training"], **_optimisation(training, _monitor(training, method))},
     }
     _validation_notes(training)
     for problem in training_warnings(job.model, learning.loss):
@@ -184,23 +182,10 @@ def _sampling(training: Training, ignored: int | None) -> Section:
         if unlabelled != ignored and (unlabelled, ignored) != (0, None):
             text = "counts as labelled." if ignored is None else f"the label that the loss ignores, {ignored}, counts as unlabelled."
             training.notes.add("loaders.train.slice_builder.ignore_index", text)
-    if ignored is not None and found.get("kind") == "random":
-        training.notes.add("loss.ignore_index", "random patches are around voxels that are not ignored.")
-    elif ignored is not None and not _touched(training, ignored):
-        training.notes.add("loss.ignore_index", "patches of ignored voxels alone are left out; the original takes steps with them.")
+    if ignored is not None:
+        found["only_annotated"] = False
     # the original makes targets of each patch alone, and scores what a patch shows beyond the image as well
     return {**found, "label_context": False, "score_padding": True, "normalise": _normalise(training)}
-
-
-def _touched(training: Training, ignored: int) -> bool:
-    """Whether each patch is known to have voxels that are not ignored."""
-    builder = training.learning.train.slice_builder
-    for volume in training.volumes:
-        known = LabelledVoxels(Image(volume.labels[0], Axes("CZYX")), Region.whole(volume.shape), ignored, volume.name)
-        boxes = build_slices(volume, builder)
-        if not known.all and not all(known.touches(boxes[number]) for number in range(len(boxes))):
-            return False
-    return bool(training.volumes)
 
 
 def _patches(training: Training) -> Section:
@@ -265,18 +250,21 @@ def _follows_edges(training: Training, augmentations: Sequence[AnyAugmentation])
 # --- training ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _optimisation(training: Training) -> Section:
+def _optimisation(training: Training, monitor: str | None) -> Section:
     job, learning = training.job, training.learning
     optimiser, schedule = optimiser_of(learning.optimizer), native_schedule(job.config.get("lr_scheduler"))
     if isinstance(schedule, TorchSchedule) and schedule.name == "ReduceLROnPlateau":
-        text = "ReduceLROnPlateau follows the validation loss, which is to fall, not eval_metric."
-        training.notes.add("lr_scheduler.name", text)
-        schedule = schedule.model_copy(update={"options": {**schedule.options, "mode": "min"}})
+        if monitor is None:
+            text = "ReduceLROnPlateau follows the validation loss, which is to fall, not eval_metric."
+            training.notes.add("lr_scheduler.name", text)
+        mode: Argument = "min" if monitor is None else schedule.options.get("mode", "min")
+        schedule = schedule.model_copy(update={"options": {**schedule.options, "mode": mode}})
     interval = f"{learning.trainer.validate_after_iters} steps"
     return {
         **_steps_per_epoch(training),
         "optimiser": _variant(optimiser),
         "schedule": _variant(schedule),
+        **({} if monitor is None else {"monitor": monitor}),
         "validate_every": interval,
         "checkpoint_every": interval,
         "seed": job.plain.manual_seed or 0,
@@ -298,12 +286,32 @@ def _steps_per_epoch(training: Training) -> dict[str, int]:
     return {"steps_per_epoch": math.ceil(patches / batch)} if patches % batch else {}
 
 
+def _monitor(training: Training, method: Method) -> str | None:
+    """The native figure that is the same as `eval_metric`; `None` where there is none."""
+    metric, loss, model = training.learning.metric, training.learning.loss, training.job.model
+    classes = isinstance(loss, ClassesLoss)
+    # the class with the highest output is the same after either activation
+    same_channels = classes or model.final_sigmoid
+    same_voxels = isinstance(metric, IgnoringMetric) and training.occurring(metric.ignore_index) == method.left_out
+    if same_channels and same_voxels and training.learning.trainer.eval_score_higher_is_better:
+        if isinstance(metric, MeanIoU) and not metric.skip_channels and (metric.skip_background or not classes):
+            return "iou"
+        if isinstance(metric, DiceCoefficient) and metric.epsilon == 1e-6:
+            return "dice"
+    text = f"the best weights are those with the lowest validation loss, not the best {metric.name}."
+    training.notes.add("eval_metric", text)
+    return None
+
+
 def _validation_notes(training: Training) -> None:
     """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
-    notes, val, name = training.notes, training.learning.val, training.learning.metric.name
-    notes.add("eval_metric", f"the best weights are those with the best native score of whole validation images, not the best {name}.")
+    notes, train, val = training.notes, training.learning.train, training.learning.val
     builder, lists = val.slice_builder, parse_lists(val.transformer)
-    if builder is not None and builder.stride_shape != builder.patch_shape:
-        notes.add("loaders.val.slice_builder", "validation patches cover each image once.")
+    shapes = [None if each.slice_builder is None else each.slice_builder.patch_shape for each in (train, val)]
+    if builder is not None and (builder.stride_shape != builder.patch_shape or shapes[0] != shapes[1] or builder.name != "SliceBuilder"):
+        notes.add("loaders.val.slice_builder", "validation patches are those of the training, and cover each image once.")
     if any(transform.augmentation() is not None or isinstance(transform, CropToFixed) for transform in lists.raw):
         notes.add("loaders.val.transformer.raw", "random transforms are left out.")
+    ours, theirs = (list(filter(None, map(native_scaling, raw))) for raw in (lists.raw, training.lists.raw))
+    if ours != theirs:
+        notes.add("loaders.val.transformer.raw", "values are normalised as those of the training.")

@@ -12,7 +12,14 @@ import numpy as np
 from morula.core.region import blocks
 from morula.data.labelled_grid import labelled_voxels
 from morula.dialects.pytorch3dunet.conversion import LABEL, Section, Training, refuse
-from morula.dialects.pytorch3dunet.losses import ClassesLoss, CrossEntropyLoss, LossOptions, PixelWiseCrossEntropyLoss, RegressionLoss
+from morula.dialects.pytorch3dunet.losses import (
+    ClassesLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    LossOptions,
+    PixelWiseCrossEntropyLoss,
+    RegressionLoss,
+)
 from morula.dialects.pytorch3dunet.patches import grid_of
 from morula.dialects.pytorch3dunet.targets import (
     BlobsToMask,
@@ -42,10 +49,12 @@ class Method:
     Attributes:
         section: the section ``method``.
         ignored: value of ``images.ignore_label``.
+        left_out: label whose voxels have no weight, in images or classes.
     """
 
     section: Section
     ignored: int | None = None
+    left_out: int | None = None
 
 
 def method_of(training: Training) -> Method:
@@ -82,7 +91,7 @@ def _classes(training: Training, loss: ClassesLoss) -> Method:
         training.notes.add("loss.name", "all voxels have the same weight; native jobs have no weights of voxels.")
     if isinstance(loss, CrossEntropyLoss) and loss.weight:
         found["class_weights"] = list(loss.weight)
-    return Method(found, of_images)
+    return Method(found, of_images, ignored)
 
 
 def _value(training: Training, ignored: float | None) -> int | None:
@@ -109,15 +118,28 @@ def _masks(training: Training, loss: LossOptions) -> Method:
     found: Section = {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, loss.native)}
     if options := _loss_options(training, loss, widths, ignored):
         found["loss_options"] = {loss.native: options}
-    if len(codes) > 1:  # the native loss is the sum over representations, the original's the mean over channels
-        found["weights"] = {code: round(width / sum(widths), 9) for code, width in zip(codes, widths, strict=True)}
-        if loss.native == "generalized_dice":
-            training.notes.add("loss.name", "each channel has a generalised Dice loss of its own.")
+    shares = _shares(loss, widths)
+    if shares != [1.0]:
+        found["weights"] = {code: round(share, 9) for code, share in zip(codes, shares, strict=True)}
+    if len(codes) > 1 and loss.native == "generalized_dice":
+        training.notes.add("loss.name", "each channel has a generalised Dice loss of its own.")
     if "A" in codes:
         found["rebalance"] = False
     if ignored is not None:
         found["extrapolate"] = False
-    return Method(found, ignored)
+    return Method(found, ignored, ignored)
+
+
+def _shares(loss: LossOptions, widths: Sequence[int]) -> list[float]:
+    """Weight of each representation: the native loss is the sum over these, the original's the mean over channels.
+
+    The weights of `DiceLoss` are factors of the overlap, not of a mean, so they need not add up to 1.
+    """
+    weights = loss.weight if isinstance(loss, DiceLoss) and loss.weight else (1.0,) * sum(widths)
+    if len(weights) != sum(widths):
+        raise refuse("loss.weight", f"has {len(weights)} numbers for {sum(widths)} channels", list(weights))
+    ends = np.cumsum(widths)
+    return [sum(weights[end - width : end]) / sum(widths) for end, width in zip(ends, widths, strict=True)]
 
 
 def _loss_options(training: Training, loss: LossOptions, widths: Sequence[int], ignored: int | None) -> Section:
@@ -125,6 +147,10 @@ def _loss_options(training: Training, loss: LossOptions, widths: Sequence[int], 
     options.pop("activation", None)
     if max(widths) == 1:
         options.pop("over_channels", None)  # of one channel, both means are the same
+    if isinstance(loss, DiceLoss) and loss.weight and max(widths) > 1:
+        if len(widths) > 1:
+            raise refuse("loss.weight", "channels of different kinds have weights of their own", list(loss.weight))
+        options["channel_weights"] = list(loss.weight)
     if len(widths) > 1 and isinstance(options.get("positive_weights"), list):
         raise refuse("loss.pos_weight", "channels of different kinds have weights of their own", options["positive_weights"])
     if ignored is None and loss.ignore_index in (0, 1):

@@ -265,7 +265,10 @@ def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> N
             for number, entry in enumerate(getattr(phase.transformer, part)):
                 _transform(reader, entry, (*place, part, number), part)
         if len(reader.problems) == before:
-            found = differences(parse_lists(phase.transformer))
+            lists = parse_lists(phase.transformer)
+            named = any(not isinstance(file, str) and file.weight for file in phase.file_paths)
+            weighted = named or loaders.weight_internal_path is not None
+            found = differences(lists if weighted else lists._replace(weight=()))
             reader.remarks += [reader.at(place, rule, "transform.lists_differ") for rule in found]
 
 

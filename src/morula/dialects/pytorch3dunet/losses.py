@@ -143,7 +143,7 @@ class DiceLoss(OverlapLoss):
     native = "dice"
     fixed: ClassVar = {"squared": True, "smooth": 0}  # the form of V-Net
     weight: tuple[float, ...] | None = key(
-        None, "Factor of the overlap of each channel.", note="is left out; the original multiplies only the overlap by it."
+        None, "Factor of the overlap of each channel.", native="`method.weights`, `channel_weights` in `method.loss_options`"
     )
 
     def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:

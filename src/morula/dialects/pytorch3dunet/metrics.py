@@ -14,6 +14,7 @@ from torch import Tensor
 from morula.core.errors import DataError
 from morula.dialects.pytorch3dunet.keys import Section, Table, key
 from morula.labels.size_filter import remove_small
+from morula.metrics.channels import channel_dice, channel_iou
 from morula.metrics.matching import accuracy, average_precision
 from morula.metrics.rand import adapted_rand_error
 from morula.metrics.restoration import mean_squared_error, peak_signal_noise_ratio
@@ -83,41 +84,21 @@ class MeanIoU(IgnoringMetric):
     skip_channels: tuple[NonNegativeInt, ...] = key((), "Further classes to leave out, as in versions up to 1.8.")
 
     def _compute(self, predicted: np.ndarray, target: np.ndarray) -> float:
-        scores = []
-        for prediction, truth in zip(predicted, target):
-            masks = self._masks(prediction, truth)
-            pairs = [_iou(mask, true, counted) for number, mask, true, counted in masks if number not in self.skip_channels]
-            if not pairs:
-                raise DataError(
-                    "metric.no_class",
-                    f"MeanIoU leaves out all {len(prediction)} classes",
-                    remedy="Set skip_background to false or shorten skip_channels.",
-                )
-            scores.append(np.mean(pairs))
-        return float(np.mean(scores))
-
-    def _masks(self, prediction: np.ndarray, truth: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-        """Number, predicted mask, true mask and counted voxels of each class of one sample."""
-        counted = self._counted(truth)
-        if truth.ndim == prediction.ndim:  # one mask per channel
-            if len(truth) != len(prediction):
-                raise DataError(
-                    "metric.shapes_differ",
-                    f"MeanIoU compares channel by channel, but the target has {len(truth)} and the prediction {len(prediction)}",
-                )
-            for channel, mask in enumerate(prediction):
-                yield channel, mask > 0.5, np.trunc(truth[channel]) != 0, counted[channel]
-        elif len(prediction) == 1:  # one class against the background
-            yield 0, prediction[0] > 0.5, np.trunc(truth) != 0, counted
-        else:
-            classes = prediction.argmax(axis=0)
-            for number in range(int(self.skip_background), len(prediction)):
-                yield number, classes == number, truth == number, counted
-
-
-def _iou(mask: np.ndarray, true: np.ndarray, counted: np.ndarray) -> float:
-    union = np.count_nonzero((mask | true) & counted)
-    return np.count_nonzero(mask & true & counted) / union if union else 1.0
+        channels = predicted.shape[1]
+        exclusive = target.ndim < predicted.ndim and channels > 1
+        target = target if target.ndim == predicted.ndim else target[:, None]
+        if not exclusive and target.shape[1] != channels:
+            rule = f"MeanIoU compares channel by channel, but the target has {target.shape[1]} and the prediction {channels}"
+            raise DataError("metric.shapes_differ", rule)
+        used = [number for number in range(int(exclusive and self.skip_background), channels) if number not in self.skip_channels]
+        if not used:
+            remedy = "Set skip_background to false or shorten skip_channels."
+            raise DataError("metric.no_class", f"MeanIoU leaves out all {channels} classes", remedy=remedy)
+        counted = self._counted(target)
+        if exclusive:
+            classes = np.reshape(used, (1, -1, *[1] * (predicted.ndim - 2)))
+            return channel_iou(predicted.argmax(axis=1, keepdims=True) == classes, target == classes, counted)
+        return channel_iou(predicted[:, used] > 0.5, np.trunc(target[:, used]) != 0, counted[:, used])
 
 
 class DiceCoefficient(IgnoringMetric):
@@ -131,12 +112,7 @@ class DiceCoefficient(IgnoringMetric):
                 "metric.shapes_differ",
                 f"DiceCoefficient needs one target channel per prediction channel, but the target has shape {target.shape}",
             )
-        counted = self._counted(target)
-        p, t = (
-            np.moveaxis(np.where(counted, array, 0), 1, 0).reshape(array.shape[1], -1).astype(np.float64) for array in (predicted, target)
-        )
-        size = (p * p).sum(axis=1) + (t * t).sum(axis=1)
-        return float((2 * (p * t).sum(axis=1) / np.maximum(size, self.epsilon)).mean())
+        return channel_dice(predicted, target, self._counted(target), least=self.epsilon)
 
 
 class PSNR(MetricOptions):

@@ -39,8 +39,8 @@ from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
 from morula.training.checkpoint import State, load_state_of, save_checkpoint
 from morula.training.optimisers import build_optimiser
-from morula.training.options import Training
-from morula.training.state import Monitor, Position
+from morula.training.options import Monitor, Training
+from morula.training.state import Position
 from morula.training.step import Batch
 
 SCORE = "validation_score"
