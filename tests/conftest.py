@@ -43,10 +43,19 @@ def pytest_configure(config: pytest.Config) -> None:
         _compile_untraced()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each of two processes begins with one half of the tests: those that compile the same kernels are in one half, and compile them once."""
+    items.sort(key=lambda item: _folder(item) not in (*ARRAY_TESTS, "methods"))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Tests of other packages run without the tracer of coverage, which adds a third to their time: nothing reads what it counts there."""
-    folder = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+    folder = _folder(item)
     tracer = sys.gettrace()
     if tracer is None or not folder or folder in ARRAY_TESTS:
         return (yield)
