@@ -24,6 +24,7 @@ sys.path.insert(0, str(HERE))
 
 from ceilings import ROWS as CEILING_ROWS  # noqa: E402 - the folder is not a package
 from figures import Result  # noqa: E402
+from first_step import first_step  # noqa: E402
 from page import write_pages  # noqa: E402
 from pseudo import ROWS as PSEUDO_ROWS  # noqa: E402
 from real import real_job  # noqa: E402
@@ -56,6 +57,7 @@ ROWS = {
     **STEP_ROWS,
     **TRUST_ROWS,
     "scale": scale,
+    "first_step": first_step,
     "tasks": tasks,
 }
 

@@ -44,7 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each of two processes begins with one half of the tests: those that compile the same kernels are in one half, and compile them once."""
+    """Each of two processes begins with one half of the tests: those that compile the same kernels are in one half, so that each kernel is
+    compiled once."""
     items.sort(key=lambda item: _folder(item) not in (*ARRAY_TESTS, "methods"))
 
 

@@ -36,6 +36,16 @@ def test_arrays_of_other_libraries_hold_the_same_image(tmp_path: Path) -> None:
             np.testing.assert_array_equal(image_of(values, axes="CYX").canonical(), VALUES)
 
 
+def test_chunks_follow_the_axes(tmp_path: Path) -> None:
+    stored = zarr.create_array(tmp_path / "a.zarr", shape=(12, 10, 3), chunks=(6, 5, 3), dtype="u2")
+    stored[:] = 1
+    in_parts = dask.array.zeros((12, 10, 3), chunks=(6, 5, 3))
+    for values in (stored, in_parts, morula.read(tmp_path / "a.zarr", axes="YXC").data):
+        assert Image(values, "YXC").lazy().chunks == (3, 6, 5)
+    assert Image(in_parts, "ZYX").lazy().chunks == (1, 6, 5, 3)
+    assert Image(np.zeros((4, 4)), "YX").lazy().chunks is None
+
+
 def test_tensors_that_numpy_cannot_hold_are_converted() -> None:
     tensor = torch.ones(4, 5, dtype=torch.bfloat16, requires_grad=True)
     assert image_of(tensor).dtype == np.float32

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from morula.core.image import Image
 from morula.core.region import Region
-from morula.data import sampling
+from morula.data.labelled_voxels import LabelledVoxels, annotated_voxels, foreground
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
-from morula.data.sampling import Grid, LabelledVoxels, Options, box_around, foreground_box, random_box, steps
+from morula.data.sampling import Grid, Options, box_around, random_box, steps
 from morula.testing.errors import raises
 
 AS_IS = Normalisation((0.0,), (1.0,))
@@ -57,19 +57,25 @@ def test_box_around_is_moved_inside():
     assert box_around((19, 1), extent, (8, 8)).stop[0] == 20
 
 
-@pytest.mark.parametrize("whole", [2**22, 0])
-def test_foreground_is_found(whole, monkeypatch):
-    monkeypatch.setattr(sampling, "_WHOLE", whole)
-    labels = np.zeros((60, 60), np.uint32)
-    labels[5:25, 30:50] = 7
+@pytest.mark.parametrize("read", [2**22, 500])
+def test_foreground_is_found(read, monkeypatch):
+    """However few voxels it has, of images of any size; all of them are equally likely."""
+    monkeypatch.setattr("morula.data.labelled_voxels._BLOCK", read)
+    labels = np.zeros((300, 600), np.uint32)
+    labels[[5, 250, 290], [30, 31, 590]] = 7
     labels[:, :4] = 255
-    image = Image(labels, "YX")
-    rng = np.random.default_rng(0)
-    boxes = [foreground_box(image, Region.whole((60, 60)), (16, 16), rng, unlabelled=255) for _ in range(40)]
-    assert np.mean([7 in labels[box.slices] for box in boxes]) > 0.9
-    assert all(min(box.start) >= 0 and max(box.stop) <= 60 for box in boxes)
-    empty = foreground_box(Image(np.zeros((60, 60), int), "YX"), Region.whole((60, 60)), (16, 16), rng)
-    assert empty.shape == (16, 16)
+    found = LabelledVoxels(Image(labels, "YX"), Region((0, 0), (300, 580)), foreground(255))
+    assert len(found) == 2
+    assert not found.all
+    seen = Counter(found.voxel(np.random.default_rng(seed)) for seed in range(400))
+    assert set(seen) == {(5, 30), (250, 31)}
+    assert min(seen.values()) > 160
+
+
+def test_images_without_foreground_have_random_patches():
+    image = Image(np.zeros((60, 60), int), "YX")
+    data = PatchDataset([Source(image, image)], (16, 16), AS_IS, Options(foreground=1.0, patches_per_epoch=30))
+    assert len({data.place(0, index)[1].start for index in range(30)}) > 20
 
 
 @pytest.mark.parametrize(("patch", "starts"), [((4, 6), [(3, 1), (1, 0)]), ((2, 4, 7), [(0, 3, 1), (0, 1, 0)])])
@@ -119,7 +125,7 @@ def test_boxes_contain_annotated_voxels(extent):
     labels = np.full((70, 90, 90), 255, np.uint8)
     labels[50, 11:80, 30:33] = 0
     labels[20, 85, 84] = 4
-    found = LabelledVoxels(Image(labels, "ZYX"), extent, 255)
+    found = annotated_voxels(Image(labels, "ZYX"), extent, 255)
     rng = np.random.default_rng(0)
     boxes = [found.box((16, 32, 32), rng) for _ in range(300)]
     assert all((labels[box.slices] != 255).any() for box in boxes)
@@ -132,7 +138,7 @@ def test_boxes_contain_annotated_voxels(extent):
 def test_annotated_voxels_are_equally_likely():
     labels = np.full((1, 600), 9, np.uint8)
     labels[0, [3, 299, 300, 580]] = 1
-    found = LabelledVoxels(Image(labels, "YX"), Region.whole((1, 600)), 9)
+    found = annotated_voxels(Image(labels, "YX"), Region.whole((1, 600)), 9)
     seen = Counter(found.box((1, 1), np.random.default_rng(seed)).start[1] for seed in range(800))
     assert set(seen) == {3, 299, 300, 580}
     assert min(seen.values()) > 150
@@ -141,7 +147,7 @@ def test_annotated_voxels_are_equally_likely():
 def test_image_without_annotated_voxels():
     labels = np.full((8, 8), 255, np.uint8)
     with raises("labels.none_annotated", file="cells"):
-        LabelledVoxels(Image(labels, "YX"), Region.whole((8, 8)), 255, "cells")
+        annotated_voxels(Image(labels, "YX"), Region.whole((8, 8)), 255, "cells")
 
 
 @pytest.mark.parametrize("kind", ["random", "grid"])

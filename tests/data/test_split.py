@@ -4,7 +4,7 @@ import pytest
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.data.patches import Source
-from morula.data.split import split_block, split_images, split_sources
+from morula.data.split import limited, split_block, split_images, split_sources
 from morula.testing.errors import raises
 
 
@@ -43,6 +43,21 @@ def test_sources():
     train, held = split_sources([Source(image)], 0.2, patch=(16, 16), gap=(8, 8))
     assert train[0].extent.slices[1] == slice(0, 232)
     assert held[0].extent.slices[1] == slice(240, 300)
+
+
+@pytest.mark.parametrize(("shape", "place"), [((400, 600), (330, 20)), ((20, 80, 90), (3, 70, 60))])
+def test_the_labelled_part_of_a_large_image_is_validated_on(shape, place):
+    labels = np.zeros(shape, np.uint32)
+    labels[tuple(slice(a, a + 8) for a in place)] = 70_000
+    source = Source(Image(labels, "ZYX"[-len(shape) :]), Image(labels, "ZYX"[-len(shape) :]))
+    most = labels.size // 7
+    found = limited(source, most)
+    assert np.count_nonzero(labels[found.extent.slices]) == np.count_nonzero(labels)
+    assert most / 4 < np.prod(found.extent.shape) <= most
+    assert limited(source, labels.size) is source
+    unlabelled = limited(Source(source.image), most)
+    assert unlabelled.extent.shape == found.extent.shape
+    assert all(abs(a + b - n) <= 1 for a, b, n in zip(unlabelled.extent.start, unlabelled.extent.stop, shape))
 
 
 def test_errors():

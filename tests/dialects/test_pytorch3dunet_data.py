@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from morula.core.errors import JobError
-from morula.data.labelled_grid import labelled_voxels
+from morula.data.labelled_voxels import labelled_voxels
 from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.patches import build_slices, grid_of
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
@@ -101,7 +101,7 @@ def test_positions_of_the_original(length, patch, stride):
 @pytest.mark.parametrize("ignore", [None, 3])
 @pytest.mark.parametrize("shape", [(1, 9, 20, 17), (2, 5, 12, 30)])
 def test_labelled_voxels_per_patch(shape, ignore, monkeypatch):
-    monkeypatch.setattr("morula.data.labelled_grid._BLOCK", 200)
+    monkeypatch.setattr("morula.data.labelled_voxels._BLOCK", 200)
     labels = np.random.default_rng(0).integers(0, 5, shape)
     grid = grid_of(shape[1:], SliceBuilderOptions(patch_shape=(4, 7, 6), stride_shape=(3, 2, 5), skip_shape_check=True))
     counts = labelled_voxels(labels, grid, ignore).ravel()

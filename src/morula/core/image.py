@@ -126,6 +126,13 @@ class CanonicalView:
         self.shape = (image.n_channels, *image.spatial_shape)
         self.dtype = image.dtype
         self.ndim = len(self.shape)
+        # those of dask list the length of every chunk; `chunksize` is what one has
+        chunks = getattr(image.data, "chunksize", None) or getattr(image.data, "chunks", None)
+        edges: dict[str, int] = {}
+        if chunks is not None and all(isinstance(edge, int) for edge in chunks):
+            edges = dict(zip(image.axes, chunks, strict=True))
+        self.chunks = tuple(edges.get(letter, 1) for letter in f"C{image.axes.spatial_axes}") if edges else None
+        """Shape of the chunks C(Z)YX in which the image is stored, which are read as a whole; `None` where it has none."""
 
     def __getitem__(self, key: Index) -> np.ndarray:
 

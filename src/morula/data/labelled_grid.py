@@ -1,26 +1,18 @@
-"""The boxes of a grid that hold enough labelled voxels.
-
-Boxes overlap, so their labelled voxels are counted with a summed volume table (integral image) of each block of the image::
-
-    labelled voxels in [a, b) = table[b] - table[a]     along each axis in turn
-
-Each voxel is read once, and a box that spans several blocks is the sum of its parts.
-"""
+"""The boxes of a grid that hold enough labelled voxels."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from morula.core.array import ArraySource
 from morula.core.errors import DataError
-from morula.core.region import Region, blocks
+from morula.core.region import Region
+from morula.data.labelled_voxels import labelled_voxels
 from morula.data.sampling import Boxes, Grid
 
-_BLOCK = 2**22  # voxels that are read together
 _SEED = 47  # that of pytorch-3dunet, so that the same boxes are kept
 
 
@@ -72,36 +64,3 @@ def labelled_boxes(
             remedy="Lower this share, or use all patches.",
         )
     return LabelledGrid(grid, np.flatnonzero(kept))
-
-
-def labelled_voxels(labels: ArraySource, grid: Grid, ignored: int | None = None) -> np.ndarray:
-    """Number of labelled voxels in each box of a grid, summed over channels: an array with one axis for each axis of the grid."""
-    counts = np.zeros(grid.counts, np.int64)
-    shape = tuple(labels.shape[1:])
-    for box in blocks(shape, _block(shape, getattr(labels, "chunks", None))):
-        values = np.asarray(labels[(slice(None), *box.slices)])
-        present = values != 0
-        if ignored is not None:
-            present &= values != ignored
-        table = present.sum(axis=0, dtype=np.int64)
-        for axis in range(table.ndim):
-            table = table.cumsum(axis)
-        sums = np.pad(table, [(1, 0)] * table.ndim)
-        ends = [
-            [np.clip(starts - low + shift, 0, n) for shift in (0, edge)]  # the part of each box that is in this block
-            for starts, low, n, edge in zip(grid.starts, box.start, box.shape, grid.shape, strict=True)
-        ]
-        for axis, (first, last) in enumerate(ends):
-            sums = np.take(sums, last, axis=axis) - np.take(sums, first, axis=axis)
-        counts += sums
-    return counts
-
-
-def _block(shape: Sequence[int], chunks: Sequence[int] | None) -> tuple[int, ...]:
-    """Shape of blocks of about `_BLOCK` voxels; whole chunks where the file has any, because a chunk is decompressed as a whole."""
-    block = [min(n, edge) for n, edge in zip(shape, (chunks or (1,) * len(shape))[-len(shape) :], strict=True)]
-    for axis in reversed(range(len(shape))):
-        # the last axis grows first: it is contiguous in the file
-        room = _BLOCK // max(int(np.prod(block)), 1)
-        block[axis] = min(shape[axis], block[axis] * max(room, 1))
-    return tuple(block)

@@ -23,18 +23,17 @@ from numpy.typing import DTypeLike
 
 from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
-from morula.core.reflect_pad import read_reflected
 from morula.core.region import Region
 from morula.data.augment.base import AnyAugmentation, Draw, Spatial, draw
-from morula.data.augment.resample import SPLINE_REACH, Fetched, fetch_region
-from morula.data.augment.warp import Warp
-from morula.data.crop import cache_in_memory, check_region, crop
+from morula.data.crop import cache_in_memory, check_region
+from morula.data.labelled_voxels import LabelledVoxels, annotated_voxels, foreground
+from morula.data.layers import Layer, read_layers
 from morula.data.left_out import used_boxes
 from morula.data.normalise import Normalisation, PatchNormalisation
 from morula.data.placement import change_of_scale, turned
-from morula.data.sampling import Boxes, Grid, LabelledVoxels, Options, foreground_box, middle_box, random_box, steps
+from morula.data.sampling import Boxes, Grid, Options, box_around, middle_box, random_box, steps
 
-CACHE = 2**31
+CACHE = 2**30
 """Bytes of decoded images that are held in memory."""
 
 
@@ -108,24 +107,6 @@ Pretext = Callable[[np.ndarray, np.random.Generator], Mapping[str, np.ndarray]]
 Targets = Callable[..., Any]
 """``targets(labels)``, with ``classes=`` and ``unlabelled=`` where the source has them, returns `TargetsLike`; with a context also
 ``relevant=``, a mask of unannotated voxels and of objects that reach into the patch, and with `PatchDataset.random_targets` ``rng=``."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """One image of a source, interpolated with splines of an order: 0 takes the nearest voxel, 1 is linear. Labels have a margin."""
-
-    name: str
-    image: Image
-    order: int
-    dtype: DTypeLike = np.float32
-    margin: bool = False
-    normalisation: Normalisation | None = None
-
-    def prepared(self, array: np.ndarray) -> np.ndarray:
-        """The values as they are warped: normalised, and in a dtype that holds them."""
-        if self.normalisation is not None:
-            return self.normalisation.apply(array)
-        return array.astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,12 +223,28 @@ class PatchDataset:
         """
         annotated: list[LabelledVoxels | None] = []
         for number, source in enumerate(self.sources):
-            labels = next((layer.image for layer in self._layers[number] if layer.name == "labels"), None)
-            if labels is None or source.unlabelled is None or not self.sampling.only_annotated:
+            # the images are not read where nothing asks for their labels
+            if source.labels is None or source.unlabelled is None or not self.sampling.only_annotated:
                 annotated.append(None)
             else:
-                annotated.append(LabelledVoxels(labels, source.extent, source.unlabelled, source.title))
+                annotated.append(annotated_voxels(self._label_image(number), source.extent, source.unlabelled, source.title))
         return annotated
+
+    @cached_property
+    def _foreground(self) -> list[LabelledVoxels | None]:
+        """Foreground of each source; `None` where there is none, and where no patch is centred on it."""
+        wanted = self.sampling.kind == "random" and self.sampling.foreground > 0
+        found = [
+            LabelledVoxels(self._label_image(number), source.extent, foreground(source.unlabelled))
+            if wanted and source.labels is not None
+            else None
+            for number, source in enumerate(self.sources)
+        ]
+        return [voxels or None for voxels in found]
+
+    def _label_image(self, number: int) -> Image:
+        """The label image of a source, in memory where it fits."""
+        return next(layer.image for layer in self._layers[number] if layer.name == "labels")
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -285,9 +282,8 @@ class PatchDataset:
             return number, grid[position - (self._ends[number] - len(grid))]
         assert self.patch is not None
         rng = self._rng(epoch, index, 0)
-        if source.labels is not None and rng.random() < self.sampling.foreground:
-            labels = next(layer.image for layer in self._layers[number] if layer.name == "labels")
-            return number, foreground_box(labels, source.extent, self.patch, rng, unlabelled=source.unlabelled)
+        if (voxels := self._foreground[number]) is not None and rng.random() < self.sampling.foreground:
+            return number, box_around(voxels.voxel(rng), source.extent, self.patch)
         if (labelled := self._labelled[number]) is not None:
             return number, labelled.box(self.patch, rng)
         return number, random_box(source.extent, self.patch, rng)
@@ -329,7 +325,7 @@ class PatchDataset:
         number, region = self.place(epoch, index)
         region, drawn = self._drawn(number, region, epoch, index)
         source = self.sources[number]
-        layers, there = _read(source, self._layers[number], region, drawn, self._margin(drawn))
+        layers, there = read_layers(self._layers[number], source.extent, source.image.spacing, region, drawn, self._margin(drawn))
         inner = self._inner(there)
         inside = there[inner.slices]
         record = self.normalisation if isinstance(self.normalisation, Normalisation) else self.normalisation[number]
@@ -391,7 +387,7 @@ class PatchDataset:
         return Region(tuple(context), tuple(n - m for n, m in zip(there.shape, context, strict=True)))
 
     @cached_property
-    def _layers(self) -> list[list[_Layer]]:
+    def _layers(self) -> list[list[Layer]]:
         """The images of each source, in memory where they fit."""
         records = self.normalisation
         layers = []
@@ -399,23 +395,23 @@ class PatchDataset:
             record = records if isinstance(records, Normalisation) else records[number]
             per_patch = isinstance(record, PatchNormalisation)  # measured after the warp
             order = self.orders.get("image", self.sampling.spline_order)
-            parts = [_Layer("image", source.image, order, normalisation=None if per_patch else record)]
+            parts = [Layer("image", source.image, order, normalisation=None if per_patch else record)]
             if source.labels is not None:
                 linear = source.labels.dtype.kind == "f"
                 order = self.orders.get("labels", int(linear))
-                parts.append(_Layer("labels", source.labels, order, np.float32 if linear else self.label_type, margin=True))
+                parts.append(Layer("labels", source.labels, order, np.float32 if linear else self.label_type, margin=True))
             if source.classes is not None:
-                parts.append(_Layer("classes", source.classes, 0, np.uint32, margin=True))
+                parts.append(Layer("classes", source.classes, 0, np.uint32, margin=True))
             if source.weights is not None:
-                parts.append(_Layer("weights", source.weights, self.orders.get("weights", 1)))
+                parts.append(Layer("weights", source.weights, self.orders.get("weights", 1)))
             layers.append(parts)
         # one budget for the images of all sources, in order
         images = iter(cache_in_memory([layer.image for parts in layers for layer in parts], self.cache))
         return [[replace(layer, image=next(images)) for layer in parts] for parts in layers]
 
     def preload(self) -> None:
-        """Load the images that fit into memory now, so that worker processes share them."""
-        _ = self._layers
+        """Load the images that fit into memory and search the labelled voxels now, so that worker processes share them."""
+        _ = self._layers, self._labelled, self._foreground
 
 
 def _bounds(mask: np.ndarray) -> Region:
@@ -446,55 +442,3 @@ def _single(labels: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=4)
 def _permutation(seed: int, turn: int, total: int) -> np.ndarray:
     return np.random.default_rng((seed, turn, total)).permutation(total)
-
-
-def _read(
-    source: Source, layers: Sequence[_Layer], region: Region, drawn: Draw, margin: Sequence[int]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """All layers of a patch, warped and oriented, C(Z)YX, labels and classes with the margin; and the mask (Z)YX of voxels in the image."""
-    if drawn.warp is None:
-        arrays, there = _plain(source, layers, region, margin)
-    else:
-        arrays, there = _warped(source, layers, region, drawn.warp, margin)
-    turn = drawn.orientation.apply
-    return {name: np.ascontiguousarray(turn(array)) for name, array in arrays.items()}, np.ascontiguousarray(turn(there))
-
-
-def _plain(source: Source, layers: Sequence[_Layer], region: Region, margin: Sequence[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    arrays = {}
-    for layer in layers:
-        where = region.grow(margin) if layer.margin else region
-        arrays[layer.name] = layer.prepared(read_reflected(layer.image.lazy(), where, source.extent))
-    outer = region.grow(margin)
-    there = np.zeros(outer.shape, bool)
-    common = outer.intersect(source.extent)
-    assert common is not None
-    there[common.shift([-a for a in outer.start]).slices] = True
-    return arrays, there
-
-
-def _warped(
-    source: Source, layers: Sequence[_Layer], region: Region, warp: Warp, margin: Sequence[int]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    spacing = source.image.spacing
-    outer = region.grow(margin)
-    centre = (np.array(region.start) + np.array(region.stop) - 1) / 2
-    # read only the box that the warp can reach
-    reach = warp.region(outer.shape, spacing, centre)
-    wide = warp.map(outer.shape, spacing, centre)
-    inner = wide.inner(margin)
-    arrays = {}
-    for layer in layers:
-        # splines depend on voxels beyond the interpolated region
-        wider = reach.grow((SPLINE_REACH,) * len(outer.shape)) if layer.order > 1 else reach
-        box = fetch_region(wider, source.extent)
-        fetched = Fetched(layer.prepared(crop(layer.image, box)), box.start, source.extent)
-        where = wide if layer.margin else inner
-        match layer.order:
-            case 0:
-                arrays[layer.name] = fetched.nearest(where)
-            case 1:
-                arrays[layer.name] = fetched.linear(where)
-            case order:
-                arrays[layer.name] = fetched.spline(where, order)
-    return arrays, wide.inside(source.extent)

@@ -1,4 +1,4 @@
-"""Positions of patches: on a grid, at random, or around labelled objects."""
+"""Positions of patches: on a grid, at random, or around a voxel."""
 
 from __future__ import annotations
 
@@ -11,18 +11,13 @@ from typing import Annotated, Literal, Protocol
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from morula.core.errors import DataError, OptionError
+from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
-from morula.core.image import Image
 from morula.core.options import Options as Base
-from morula.core.region import Region, blocks
-from morula.data.crop import crop
+from morula.core.region import Region
 from morula.measurement.conditions import AnyOfAll
 
-_WHOLE = 2**22  # label images up to this many voxels are searched as a whole
-_TRIES = 16  # random boxes of a larger label image that are searched for foreground
 _FIGURES = ("mean", "min", "max", "foreground")
-_BLOCK = {2: (256, 256), 3: (32, 64, 64)}  # labelled voxels are counted by blocks of this shape
 
 
 class Options(Base):
@@ -189,84 +184,3 @@ def box_around(centre: Sequence[int], extent: Region, shape: Sequence[int]) -> R
         for c, low, n, k in zip(centre, extent.start, extent.shape, shape, strict=True)
     ]
     return box(start, shape)
-
-
-def foreground_box(
-    labels: Image, extent: Region, shape: Sequence[int], rng: np.random.Generator, *, unlabelled: int | None = None
-) -> Region:
-    """A box centred on a random foreground voxel, all of them equally likely.
-
-    A label image of up to 2**22 voxels is searched as a whole. In a larger one, random boxes are read until one contains foreground;
-    after 16 boxes without foreground, the box is at a random position.
-    """
-    # searching a large lazy label image for every patch would read all of it
-    tries = 1 if math.prod(extent.shape) <= _WHOLE else _TRIES
-    for _ in range(tries):
-        place = extent if tries == 1 else random_box(extent, shape, rng).intersect(extent)
-        if place is None:
-            break
-        values = crop(labels, place)
-        foreground = (values != 0).any(axis=0) if unlabelled is None else ((values != 0) & (values != unlabelled)).any(axis=0)
-        voxels = np.flatnonzero(foreground)
-        if voxels.size:
-            voxel = np.unravel_index(voxels[rng.integers(voxels.size)], foreground.shape)
-            return box_around([int(v) + a for v, a in zip(voxel, place.start, strict=True)], extent, shape)
-    return random_box(extent, shape, rng)
-
-
-class LabelledVoxels:
-    """Annotated voxels of a sparsely annotated image: their number per block, read once.
-
-    Args:
-        labels: label image.
-        extent: the box that may be read.
-        unlabelled: value of unannotated voxels.
-        name: name of the image in messages.
-
-    Raises:
-        DataError: when no voxel of the extent is annotated.
-
-    Examples:
-        >>> labels = Image(np.array([[9, 9, 9, 0, 9, 9]]), "YX")
-        >>> found = LabelledVoxels(labels, Region.whole((1, 6)), 9)
-        >>> found.touches(found.box((1, 2), np.random.default_rng(0))), found.touches(Region((0, 4), (1, 6)))
-        (True, False)
-    """
-
-    def __init__(self, labels: Image, extent: Region, unlabelled: int, name: str = "the image") -> None:
-        self._labels, self._extent, self._unlabelled = labels, extent, unlabelled
-        self._blocks = [block.shift(extent.start) for block in blocks(extent.shape, _BLOCK[len(extent.shape)])]
-        self._ends = np.cumsum([int(self._mask(block).sum()) for block in self._blocks])
-        if not self._ends[-1]:
-            raise DataError(
-                "labels.none_annotated",
-                f"no voxel of the label image is annotated: all have the value {unlabelled} or are outside the mask",
-                file=name,
-                remedy="Annotate a part of it, or leave it out.",
-            )
-
-    @property
-    def all(self) -> bool:
-        """Whether every voxel is annotated."""
-        return bool(self._ends[-1] == math.prod(self._extent.shape))
-
-    def _mask(self, region: Region) -> np.ndarray:
-        return (crop(self._labels, region) != self._unlabelled).all(axis=0)
-
-    def box(self, shape: Sequence[int], rng: np.random.Generator) -> Region:
-        """A box around a random annotated voxel.
-
-        Every annotated voxel, and every position of it in the box, is equally likely as far as the extent allows.
-        """
-        # choose a block in proportion to its annotated voxels, then a voxel in it: only one block is read
-        number = int(np.searchsorted(self._ends, rng.integers(self._ends[-1]), side="right"))
-        block = self._blocks[number]
-        voxels = np.flatnonzero(self._mask(block))
-        voxel = np.unravel_index(voxels[rng.integers(len(voxels))], block.shape)
-        centre = [int(v) + a - int(rng.integers(k)) + k // 2 for v, a, k in zip(voxel, block.start, shape, strict=True)]
-        return box_around(centre, self._extent, shape)
-
-    def touches(self, region: Region) -> bool:
-        """Whether any voxel of the box is annotated."""
-        inside = region.intersect(self._extent)
-        return inside is not None and bool(self._mask(inside).any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,12 @@ import numpy as np
 
 from morula.core.errors import DataError, OptionError
 from morula.core.region import Region
+from morula.data.labelled_voxels import labelled_voxels
 from morula.data.patches import Source
+from morula.data.sampling import Grid, middle_box
+
+MOST = 2**24
+"""Voxels of an image set aside that the network is validated on, and that settings and confidences are fitted to."""
 
 
 def split_images(n: int, validation: float, *, seed: int = 0) -> tuple[list[int], list[int]]:
@@ -91,13 +97,37 @@ def split_sources(
 ) -> tuple[list[Source], list[Source]]:
     """Divide sources into training and validation: by image where there are several, else by blocks of the single one.
 
+    Of large images, a part is validated on, see `limited`.
+
     Raises:
         DataError: when there is too little data for both.
         OptionError: for a share that is not between 0 and 1.
     """
     if len(sources) != 1:
         train, held = split_images(len(sources), validation, seed=seed)
-        return [sources[i] for i in train], [sources[i] for i in held]
+        return [sources[i] for i in train], [limited(sources[i]) for i in held]
     source = sources[0]
     parts = split_block(source.extent, validation, patch=patch, gap=gap)
-    return [replace(source, region=parts[0])], [replace(source, region=parts[1])]
+    return [replace(source, region=parts[0])], [limited(replace(source, region=parts[1]))]
+
+
+def limited(source: Source, most: int = MOST) -> Source:
+    """A source of at most `most` voxels: of a larger one, the box with the most labelled voxels, or the middle where nothing is labelled.
+
+    Examples:
+        >>> from morula.core.image import Image
+        >>> labels = Image(np.array([[0, 0, 0, 0, 1, 1, 0, 0]]), "YX")
+        >>> limited(Source(labels, labels), most=2).extent.slices[1]
+        slice(4, 6, None)
+    """
+    shape = list(source.extent.shape)
+    while math.prod(shape) > most:
+        longest = shape.index(max(shape))
+        shape[longest] = -(-shape[longest] // 2)
+    if tuple(shape) == source.extent.shape:
+        return source
+    grid = Grid(source.extent, tuple(shape), tuple(shape))
+    labelled = None if source.labels is None else labelled_voxels(source.labels.lazy(), grid, source.unlabelled)
+    if labelled is None or not labelled.any():
+        return replace(source, region=middle_box(source.extent, shape))
+    return replace(source, region=grid[int(labelled.argmax())])

@@ -19,7 +19,7 @@ from morula.data.normalise import Fixed, Normalisation, normalisations
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Grid, steps
 from morula.data.sampling import Options as PatchOptions
-from morula.data.split import split_sources
+from morula.data.split import limited, split_sources
 from morula.data.summary import middle, object_label_warnings
 from morula.io.check import check_image
 from morula.jobs.inputs import inputs_of, stored_inputs
@@ -59,9 +59,11 @@ class Prepared:
         """Images, patches and network in one line."""
         sampling = self.job.sampling
         patch = " x ".join(map(str, sampling.patch_shape))
-        validation = 0 if self.validation is None else len(self.validation.sources)
+        held = () if self.validation is None else self.validation.sources
+        parts = [f"{source.title}[{', '.join(f'{a.start}:{a.stop}' for a in source.region.slices)}]" for source in held if source.region]
         return (
-            f"{len(self.train.sources)} training and {validation} validation images, {self.facts.ndim}D; "
+            f"{len(self.train.sources)} training and {len(held)} validation images{f' ({parts[0]})' if len(parts) == 1 else ''}, "
+            f"{self.facts.ndim}D; "
             f"patches of {patch}, {sampling.batch} per step; {self.job.network.kind} for {', '.join(self.method.channels)}"
         )
 
@@ -178,13 +180,13 @@ def _check_monitor(job: Job, held: Sequence[Source], method: Method) -> None:
 
 
 def validation_sources(job: Job) -> list[Source]:
-    """Validation images of a resolved job, the same as in training; empty if it has none.
+    """Validation images of a resolved job, the same as in training; of large ones a part (see `limited`); empty if it has none.
 
     Raises:
         JobError: with all problems of the files. Test images are not opened.
     """
     opened, _ = open_images(job, keys=("train", "validate"))
-    return _split_sources(opened["train"], opened.get("validate", []), job)[1]
+    return [limited(source) for source in _split_sources(opened["train"], opened.get("validate", []), job)[1]]
 
 
 def validation_image(source: Source) -> Image:

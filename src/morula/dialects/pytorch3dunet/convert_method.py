@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from morula.core.region import blocks
-from morula.data.labelled_grid import labelled_voxels
+from morula.data.labelled_voxels import labelled_voxels
 from morula.dialects.pytorch3dunet.conversion import LABEL, Section, Training, refuse
 from morula.dialects.pytorch3dunet.losses import (
     ClassesLoss,
