@@ -282,7 +282,9 @@ class PatchDataset:
             return number, grid[position - (self._ends[number] - len(grid))]
         assert self.patch is not None
         rng = self._rng(epoch, index, 0)
-        if (voxels := self._foreground[number]) is not None and rng.random() < self.sampling.foreground:
+        # the number is drawn for images without foreground, too: random positions depend on the seed and the presence of labels alone
+        centred = source.labels is not None and rng.random() < self.sampling.foreground
+        if centred and (voxels := self._foreground[number]) is not None:
             return number, box_around(voxels.voxel(rng), source.extent, self.patch)
         if (labelled := self._labelled[number]) is not None:
             return number, labelled.box(self.patch, rng)
