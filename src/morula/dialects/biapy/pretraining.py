@@ -10,6 +10,8 @@ from morula.dialects.converted import Value
 
 _PRETEXT = "PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"
 _LOSSES = {"MAE": "l1", "MSE": "mse", "SSIM": "ssim"}
+_LOSSES_OF_CLASSES = ("CE", "W_CE_DICE", "MASKED_BCE")
+"""Those that job files of early versions state in every workflow, because the first was the default."""
 
 
 def pretraining_of(settings: Settings) -> dict[str, Value]:
@@ -42,8 +44,17 @@ def _masks(settings: Settings) -> bool:
     return settings.text("MODEL.ARCHITECTURE").lower() == "mae"
 
 
-def _losses(settings: Settings) -> dict[str, Value]:
+def losses_of(settings: Settings) -> list[str]:
+    """Losses of crappify by BiaPy's names. Early versions took the mean absolute error, whatever the file said."""
     names = [name.upper() for name in settings.texts("LOSS.TYPE")] or ["MAE"]
+    if len(names) == 1 and names[0] in _LOSSES_OF_CLASSES:
+        settings.note(f"LOSS.TYPE {names[0]} compares classes: crappify learns by MAE, as in the versions that allowed it here.")
+        return ["MAE"]
+    return names
+
+
+def _losses(settings: Settings) -> dict[str, Value]:
+    names = losses_of(settings)
     weights = settings.numbers("LOSS.WEIGHTS") or [1.0] * len(names)
     unknown = [name for name in names if name not in _LOSSES]
     if unknown:

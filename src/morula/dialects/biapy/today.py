@@ -6,7 +6,7 @@ from morula.core.errors import JobError
 from morula.dialects.biapy.architectures import preset_sizes
 from morula.dialects.biapy.instances import channels_of, stated_options
 from morula.dialects.biapy.objects import former_refinements, former_thresholds
-from morula.dialects.biapy.pretraining import pretext_of
+from morula.dialects.biapy.pretraining import losses_of, pretext_of
 from morula.dialects.biapy.settings import Settings
 from morula.dialects.biapy.table import FILTER, KEYS, POST, REFINEMENT, SEG
 from morula.dialects.converted import Value
@@ -35,6 +35,8 @@ def in_todays_keys(settings: Settings) -> dict[str, Value]:
     elif settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
         # the documents and the program have different defaults
         found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = pretext_of(settings)
+        if "LOSS.TYPE" in settings:
+            found["LOSS.TYPE"] = list(losses_of(settings))
     if (least := settings.number("DATA.TRAIN.MINIMUM_FOREGROUND_PER")) >= 0:
         section = "DATA.TRAIN.FILTER_SAMPLES"
         found |= {

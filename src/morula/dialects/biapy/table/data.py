@@ -249,12 +249,16 @@ DATA: tuple[Key, ...] = (
     *_VALIDATION,
     *_TEST,
     *unused("DATA.PREPROCESS", {"TRAIN": False, "VAL": False, "TEST": False}, "no operation under DATA.PREPROCESS is enabled"),
-    *(Key(f"DATA.PREPROCESS.{name}.ENABLE", False, refuse=_PREPROCESS) for name in _PREPROCESSING),
+    *(
+        Key(f"DATA.PREPROCESS.{name}.ENABLE", False, refuse=_PREPROCESS, earlier_names=(f"DATA.PREPROCESS.{name}.ACTIVATE",))
+        for name in _PREPROCESSING
+    ),
     *(
         row
         for name, defaults in _PREPROCESSING.items()
         for row in unused(f"DATA.PREPROCESS.{name}", defaults, f"DATA.PREPROCESS.{name}.ENABLE is not set")
     ),
+    Key("DATA.PREPROCESS.MEDIAN_BLUR.FOOTPRINT", None, no_effect="DATA.PREPROCESS.MEDIAN_BLUR.ENABLE is not set", former=True),
 )
 """Rows of the keys under ``DATA``."""
 

@@ -8,15 +8,21 @@ SEG = "PROBLEM.INSTANCE_SEG"
 PROCESS = f"{SEG}.INSTANCE_CREATION_PROCESS"
 _W = f"{SEG}.WATERSHED"
 
+
+def _numbered(number: int) -> tuple[str, ...]:
+    """Thresholds had numbers before they had names, in three places one after the other."""
+    return f"DATA.MW_TH{number}", f"{SEG}.MW_TH{number}", f"{SEG}.DATA_MW_TH{number}"
+
+
 _CHANNELS = (
     Key(f"{SEG}.TYPE", "regular", refuse=("cannot be obeyed: only regular instances are supported, not synapses", "Leave it out.")),
     Key(f"{SEG}.DATA_CHANNELS", ["F", "C"], target="method.channels", earlier_names=("DATA.CHANNELS",)),
     Key(f"{SEG}.DATA_CHANNELS_EXTRA_OPTS", {}, target="method.channels."),
     # former versions stated options of single channels by keys of their own
-    Key(f"{SEG}.DATA_CONTOUR_MODE", "", target="method.channels.C.mode", former=True),
+    Key(f"{SEG}.DATA_CONTOUR_MODE", "", target="method.channels.C.mode", earlier_names=("DATA.CONTOUR_MODE",), former=True),
     Key(f"{SEG}.DISTANCE_CHANNEL_MASK", True, target="method.channels.Db.mask_values", former=True),
     Key(f"{SEG}.DATA_CHANNELS_LOSSES", [], target="method.losses"),
-    Key(f"{SEG}.DATA_CHANNEL_WEIGHTS", [1.0], target="method.weights"),
+    Key(f"{SEG}.DATA_CHANNEL_WEIGHTS", [1.0], target="method.weights", earlier_names=("DATA.CHANNEL_WEIGHTS",)),
     Key(
         f"{SEG}.CLASS_REBALANCE_WITHIN_CHANNELS",
         True,
@@ -133,11 +139,11 @@ _WATERSHED = (
             former=True,
         )
         for name, step, earlier in (
-            ("BINARY_MASK", "seeds", ("DATA.MW_TH1",)),
-            ("CONTOUR", "seeds", ("DATA.MW_TH2",)),
-            ("FOREGROUND", "growth", ("DATA.MW_TH3",)),
-            ("DISTANCE", "seeds", ("DATA.MW_TH4",)),
-            ("DIST_FOREGROUND", "growth", ("DATA.MW_TH5",)),
+            ("BINARY_MASK", "seeds", _numbered(1)),
+            ("CONTOUR", "seeds", _numbered(2)),
+            ("FOREGROUND", "growth", _numbered(3)),
+            ("DISTANCE", "seeds", _numbered(4)),
+            ("DIST_FOREGROUND", "growth", _numbered(5)),
             ("POINTS", "seeds", (f"{SEG}.TH_POINTS",)),
         )
     ),
@@ -236,7 +242,12 @@ _OTHER_DECODERS = (
     ),
     *unused(
         f"{SEG}.SYNAPSES",
-        {"NORMALIZE_DISTANCES": False, "POSTSITE_DILATION": [2, 4, 4], "POSTSITE_DILATION_DISTANCE_CHANNELS": [3, 10, 10]},
+        {
+            "DATA_CHANNELS": "BF",
+            "NORMALIZE_DISTANCES": False,
+            "POSTSITE_DILATION": [2, 4, 4],
+            "POSTSITE_DILATION_DISTANCE_CHANNELS": [3, 10, 10],
+        },
         f"it belongs to {SEG}.TYPE synapses, which is not supported",
         former=True,
     ),

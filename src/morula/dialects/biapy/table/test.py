@@ -140,6 +140,13 @@ _POINTS = (
 )
 
 _FILTERS = (
+    Key("TEST.DET_LOCAL_MAX_COORDS", False, no_effect=_DETECTION, former=True),
+    Key(
+        f"{POST}.WATERSHED_CIRCULARITY",
+        -1.0,
+        refuse=("cannot be obeyed: objects are not marked by their circularity", f"Write a condition on circularity into {FILTER}."),
+        former=True,
+    ),
     Key(f"{POST}.MEDIAN_FILTER", False, target="prediction.median"),
     *(Key(f"{POST}.MEDIAN_FILTER_{name}", [], target="prediction.median", condition=f"{POST}.MEDIAN_FILTER") for name in ("AXIS", "SIZE")),
     # former versions named the axes in the key
