@@ -181,7 +181,7 @@ def test_division_by_the_largest_value_of_the_type_warns(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "code", "fields"),
     [
-        ({"MODEL": {"ARCHITECTURE": "hrnet"}}, "checkpoint.unknown_network", {"value": "hrnet"}),
+        ({"MODEL": {"ARCHITECTURE": "stunet"}}, "checkpoint.unknown_network", {"value": "stunet"}),
         ({"PROBLEM": {"TYPE": "CLASSIFICATION"}}, "checkpoint.workflow", {"value": "CLASSIFICATION"}),
         ({"PROBLEM": {"INSTANCE_SEG": {"DATA_CHANNELS": ["F", "Q"]}}}, "checkpoint.unknown_channel", {"value": "Q"}),
         ({"PROBLEM": {"INSTANCE_SEG": {"DATA_CHANNELS": ["F"]}}}, "checkpoint.heads", {}),
@@ -200,6 +200,30 @@ def test_tensors_that_fit_no_network_are_named(tmp_path):
     content["model"]["down_path.0.block.0.surprise"] = content["model"].pop("bottleneck.block.0.block.1.bias")
     with raises("checkpoint.tensors"):
         load_biapy_checkpoint(stored(tmp_path, content))
+
+
+@pytest.mark.parametrize("architecture", ["multiresunet", "resunet++", "unext_v1", "rcan", "hrnet48", "unetr"])
+def test_tensors_of_another_network_than_the_settings_say(tmp_path, architecture):
+    path = stored(tmp_path, checkpoint(MODEL={"ARCHITECTURE": architecture}))
+    with raises("checkpoint.tensors", key="MODEL.ARCHITECTURE", value=architecture, file=str(path)):
+        load_biapy_checkpoint(path)
+
+
+def test_other_outputs_and_blocks_of_hrnet_are_named(tmp_path):
+    for name in ("heads.0.conv.0.weight", "stages.0.0.branches.0.0.conv3_block.block.0.weight"):
+        content = checkpoint("hrnet_2D")
+        content["model"][name] = torch.zeros(4, 4, 1, 1)
+        with raises("checkpoint.unsupported_layers"):
+            load_biapy_checkpoint(stored(tmp_path, content))
+
+
+def test_hrnet_keeps_z_or_halves_it_as_its_version_does(tmp_path):
+    for version, settings, expected in (("3.7.1", None, 1), ("3.6.8", None, 2), ("3.6.8", False, 1), ("3.6.8", True, 2)):
+        section = {} if settings is None else {"HRNET": {"Z_DOWN": settings}}
+        content = checkpoint("hrnet_3D", MODEL={"ARCHITECTURE": "hrnet48", **section}, DATA={"PATCH_SIZE": [6, 16, 16, 1]})
+        content["model_build_kwargs"] = {name: value for name, value in content["model_build_kwargs"].items() if name != "cfg"}
+        content["biapy_version"] = version
+        assert load_biapy_checkpoint(stored(tmp_path, content)).network.multiple[0] == expected**3
 
 
 def test_heads_with_decoders_of_their_own(tmp_path):

@@ -15,7 +15,6 @@ from morula.dialects.verbs import run
 
 JOBS = {f"{ndim}D {name}": keys for ndim in (2, 3) for name, keys in jobs(ndim)}
 REFUSED = {
-    **{f"{ndim}D {name}": "MODEL.ARCHITECTURE" for ndim in (2, 3) for name in ("network hrnet", "crappify hrnet")},
     **{f"{ndim}D diameter": "PROBLEM.INSTANCE_SEG.CELLPOSE.DIAMETER" for ndim in (2, 3)},
 }
 """What cannot be obeyed, and the key that says why."""
@@ -58,18 +57,11 @@ def test_jobs_run_to_the_end(tmp_path: Path, images: Path, name: str) -> None:
     assert any(next((tmp_path / "run" / kind).glob("*.tif"), None) for kind in kinds)
 
 
-def test_whole_job_files_are_converted_or_refused_with_a_reason(tmp_path: Path) -> None:
+def test_whole_job_files_are_converted(tmp_path: Path) -> None:
     """With the sizes that such files state: nothing in them is unknown."""
-    refused = {}
-    for name, keys in TEMPLATES.items():
-        try:
-            convert(written(tmp_path, {key: value for key, value in keys.items() if value is not None}))
-        except JobError as error:
-            refused[name] = error.problems
-    assert all(problem.remedy and problem.code != "biapy.unknown_key" for problems in refused.values() for problem in problems)
-    assert {name: problems[0].key for name, problems in refused.items()} == {
-        "2D hrnet": "MODEL.ARCHITECTURE",
-    }
+    for keys in TEMPLATES.values():
+        made = convert(written(tmp_path, {key: value for key, value in keys.items() if value is not None}))
+        assert {"method", "network", "images"} <= made.job.keys()
 
 
 @pytest.mark.parametrize("name", ["2D 3.0", "3D cells", "2D semantic"])

@@ -65,7 +65,6 @@ BESIDE: list[tuple[str, str, Keys]] = [
 ]  # fmt: skip
 # what these job files state and what cannot be obeyed: key, value where not all, code
 REFUSED = {
-    ("MODEL.ARCHITECTURE", "biapy.unknown_value"),
     ("TRAIN.ENABLE", "biapy.nothing_to_train"),
 }
 
@@ -148,9 +147,8 @@ def test_thresholds_of_earlier_versions(tmp_path: Path) -> None:
     former[f"{SEG}.DATA_MW_TH_FOREGROUND"] = 0.25
     expected = {"kind": "watershed", "seeds": {"F": 0.3, "C": 0.2}, "growth": {"F": 0.25}, "valley": None}
     assert objects(job(tmp_path, former))["decoder"] == expected
-    assert (
-        objects(job(tmp_path, {"DATA.CHANNELS": "BC", "DATA.MW_TH1": 0.3, "DATA.MW_TH2": 0.2, "DATA.MW_TH3": 0.25}))["decoder"] == expected
-    )
+    for place in ("DATA.MW_TH", f"{SEG}.MW_TH", f"{SEG}.DATA_MW_TH"):
+        assert objects(job(tmp_path, {"DATA.CHANNELS": "BC", f"{place}1": 0.3, f"{place}2": 0.2, f"{place}3": 0.25}))["decoder"] == expected
     today = {f"{SEG}.WATERSHED.SEED_CHANNELS": ["F", "C"], f"{SEG}.WATERSHED.SEED_CHANNELS_THRESH": [0.3, 0.2]}
     today |= {f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS": ["F"], f"{SEG}.WATERSHED.GROWTH_MASK_CHANNELS_THRESH": [0.25]}
     assert objects(job(tmp_path, today))["decoder"] == expected
@@ -159,6 +157,61 @@ def test_thresholds_of_earlier_versions(tmp_path: Path) -> None:
     assert len(automatic.remarks) == 3
     points = {f"{SEG}.DATA_CHANNELS": "BP", f"{SEG}.DATA_MW_TH_POINTS": 0.4, f"{SEG}.DATA_MW_TH_FOREGROUND": 0.2}
     assert objects(job(tmp_path, points))["decoder"] == {"kind": "watershed", "seeds": {"P": 0.4}, "growth": {"F": 0.2}, "valley": None}
+
+
+def test_the_loss_of_early_pretraining_is_the_mean_absolute_error(tmp_path: Path) -> None:
+    keys: Keys = {"PROBLEM.TYPE": "SELF_SUPERVISED", "LOSS.TYPE": "CE"}
+    made = job(tmp_path, keys)
+    assert made.job["method"]["losses"] == {"l1": 1.0}  # type: ignore[index, call-overload]
+    assert any("LOSS.TYPE" in note for note in made.notes)
+    path = tmp_path / "biapy.yaml"
+    path.write_text(todays_text(read_settings(path)), encoding="utf-8")
+    assert convert(path).job == made.job
+    with raises("biapy.unknown_value", key="LOSS.TYPE"):
+        job(tmp_path, keys | {"LOSS.TYPE": "DICE"})
+
+
+def test_widths_of_hrnet(tmp_path: Path) -> None:
+    """3.5 and 3.6 have the width in the name and halve z, 3.7 has a key for it and keeps z."""
+
+    def network(**keys: Value) -> dict[str, Value]:
+        found = job(tmp_path, {f"MODEL.{name}": value for name, value in keys.items()} | base).job["network"]
+        assert isinstance(found, dict)
+        return found
+
+    base: Keys = {}
+    widest = network(ARCHITECTURE="hrnet48")
+    assert (widest["features"], widest["activation"]) == ([48, 96, 192, 384], "relu")
+    assert network(ARCHITECTURE="hrnet") == widest == network(ARCHITECTURE="HRNet18", **{"HRNET.VARIANT": "custom", **CUSTOM})
+    assert network(ARCHITECTURE="hrnet", **{"HRNET.VARIANT": "W18"})["features"] == [18, 36, 72, 144]
+    base = {"PROBLEM.NDIM": "3D", "DATA.PATCH_SIZE": "(32, 64, 64, 1)"}
+    assert network(ARCHITECTURE="hrnet32")["stem"] == [2, 2, 2]
+    for former in ("HRNET.Z_DOWN", "HRNET_32.Z_DOWN"):
+        assert network(ARCHITECTURE="hrnet32", **{former: False})["pools"] == [[1, 2, 2]] * 3
+    assert network(ARCHITECTURE="hrnet")["pools"] == [[1, 2, 2]] * 3
+    mixed = network(ARCHITECTURE="hrnet", **{"HRNET.VARIANT": "custom", **CUSTOM, "HRNET.Z_DOWN": [1, 2, 2]})
+    assert (mixed["stem"], mixed["pools"]) == ([1, 2, 2], [[1, 2, 2], [2, 2, 2], [2, 2, 2]])
+
+
+CUSTOM: Keys = {
+    "HRNET.NUM_CHANNELS": [[48, 96], [48, 96, 192], [48, 96, 192, 384]], "HRNET.NUM_BLOCKS": [[4, 4], [4, 4, 4], [4, 4, 4, 4]],
+    "HRNET.NUM_MODULES": [1, 4, 3], "HRNET.NUM_BRANCHES": [2, 3, 4],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("HRNET.HEAD_TYPE", "OCR"), ("HRNET_48.BLOCK_TYPE", "BOTTLENECK"), ("HRNET.CUSTOM", True), ("HRNET.YX_DOWN", [1, 2, 2]),
+        ("HRNET.NUM_CHANNELS", [[18, 36], [20, 40, 80]]), ("HRNET.NUM_BLOCKS", [[4, 2], [4, 4, 4], [4, 4, 4, 4]]),
+    ],
+)  # fmt: skip
+def test_other_hrnets_are_refused(tmp_path: Path, key: str, value: Value) -> None:
+    variant = "custom" if key.startswith("HRNET.") and key[6:] in ("YX_DOWN", "NUM_CHANNELS", "NUM_BLOCKS") else "W48"
+    keys: Keys = {"MODEL.ARCHITECTURE": "hrnet48", "MODEL.HRNET.VARIANT": variant, f"MODEL.{key}": value}
+    with pytest.raises(JobError) as caught:
+        job(tmp_path, keys)
+    assert {(each.code, each.key) for each in caught.value.problems} >= {("biapy.not_supported", f"MODEL.{key}")}
 
 
 def test_patches_with_few_labelled_voxels_are_left_out(tmp_path: Path) -> None:

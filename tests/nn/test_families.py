@@ -19,6 +19,7 @@ PRESETS = {f"unetr_{name}": {"kind": "unetr", "preset": name} for name in ("mini
 SETTINGS = {
     **PRESETS,
     "attention_unet": {"kind": "attention_unet", "as_trained": True},  # ours normalises the encoder's side of the gates too: 240 more
+    "hrnet": {"kind": "hrnet", "features": (48, 96, 192, 384)},  # BiaPy builds the second widest by default
     "edsr": {"kind": "edsr", "as_trained": True},  # always of three channels and through twice the edge
 }
 CHANNELS = {"edsr": (3, 3), **dict.fromkeys(PRESETS, (1, 2))}
@@ -178,9 +179,9 @@ def farthest(net, axis):
     return most
 
 
-@pytest.mark.parametrize("kind", ["classic_unet", "attention_unet", "preactivation_unet", "multiresunet", "residual_encoder_unet"])
+@pytest.mark.parametrize("kind", ["classic_unet", "attention_unet", "preactivation_unet", "multiresunet", "residual_encoder_unet", "hrnet"])
 def test_nothing_beyond_the_halo_matters(kind):
-    net = small(kind, norm="none", **({"kernels": 3} if kind != "mae" else {})).double().eval()
+    net = small(kind, norm="none", **({} if kind == "hrnet" else {"kernels": 3})).double().eval()
     assert not net.norm_over_space
     for values in net.parameters():
         values.data = values.data.abs() + 0.01

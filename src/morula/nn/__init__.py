@@ -51,6 +51,11 @@ NETWORKS = Family(
             "morula.nn.unet_options:ResidualEncoderUNetOptions",
             "deep residual encoder, light decoder, as in nnU-Net",
         ),
+        "hrnet": Member(
+            "morula.nn.hrnet:HRNet",
+            "morula.nn.hrnet_options:HRNetOptions",
+            "parallel branches of all resolutions that exchange their results",
+        ),
         "unetr": Member(
             "morula.nn.unetr:UNETR", "morula.nn.transformer_options:UNETROptions", "vision transformer with the decoder of a U-Net"
         ),

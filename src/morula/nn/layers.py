@@ -55,11 +55,13 @@ def depthwise(ndim: int, channels: int, kernel: Sequence[int]) -> nn.Module:
     return _CONVOLUTION[ndim](channels, channels, edges, padding=tuple(edge // 2 for edge in edges), groups=channels)  # type: ignore[arg-type]
 
 
-def strided(ndim: int, n_in: int, n_out: int, factor: Sequence[int], *, kernel: Sequence[int] | None = None) -> nn.Module:
+def strided(
+    ndim: int, n_in: int, n_out: int, factor: Sequence[int], *, kernel: Sequence[int] | None = None, bias: bool = True
+) -> nn.Module:
     """A convolution with a stride of `factor` per axis; its kernel is `factor` where none is given."""
     edges, step = tuple(kernel or factor), tuple(factor)
     margin = tuple(edge // 2 for edge in edges) if kernel else 0
-    return _CONVOLUTION[ndim](n_in, n_out, edges, stride=step, padding=margin)  # type: ignore[arg-type]
+    return _CONVOLUTION[ndim](n_in, n_out, edges, stride=step, padding=margin, bias=bias)  # type: ignore[arg-type]
 
 
 def normalisation(style: Style, channels: int) -> nn.Module:
@@ -96,10 +98,23 @@ class ConvolutionBlock(nn.Module):
     """Convolution, normalisation, activation. The convolution has a bias with `bias`, and where no normalisation would cancel it."""
 
     def __init__(
-        self, style: Style, n_in: int, n_out: int, kernel: int | Sequence[int], *, activated: bool = True, bias: bool = False
+        self,
+        style: Style,
+        n_in: int,
+        n_out: int,
+        kernel: int | Sequence[int],
+        *,
+        activated: bool = True,
+        bias: bool = False,
+        stride: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.convolution = convolution(style.ndim, n_in, n_out, kernel, bias=bias or style.norm == "none")
+        bias = bias or style.norm == "none"
+        if stride:
+            edges = (kernel,) * style.ndim if isinstance(kernel, int) else kernel
+            self.convolution = strided(style.ndim, n_in, n_out, stride, kernel=edges, bias=bias)
+        else:
+            self.convolution = convolution(style.ndim, n_in, n_out, kernel, bias=bias)
         self.norm = normalisation(style, n_out)
         self.activation = activation(style.activation) if activated else nn.Identity()
 
@@ -173,6 +188,13 @@ class Enlarge(nn.Module):
 def transposed(ndim: int, n_in: int, n_out: int, factor: tuple[int, ...], *, bias: bool = True) -> nn.Module:
     """A transposed convolution whose stride is its kernel, so that outputs do not overlap."""
     return TRANSPOSED[ndim](n_in, n_out, factor, stride=factor, bias=bias)  # type: ignore[arg-type]
+
+
+def resize_linear(x: Tensor, shape: Sequence[int], *, corners: bool = False) -> Tensor:
+    """Linear interpolation of NC(Z)YX to a shape (Z)YX; `corners` lays the centres of the first and last voxels on each other."""
+    if tuple(x.shape[2:]) == tuple(shape):
+        return x
+    return functional.interpolate(x, size=list(shape), mode=_LINEAR[x.ndim - 2], align_corners=corners)
 
 
 class VoxelLinear(nn.Module):

@@ -31,6 +31,7 @@ _TOKENS = {"width": 8, "layers": 3, "heads": 2, "token": 4}
 _SMALL: dict[str, dict[str, object]] = {
     "multiresunet": {"features": (6, 8)},
     "residual_encoder_unet": {"features": (4, 6, 8), "blocks": (1, 2, 1)},
+    "hrnet": {"features": (4, 6, 8), "modules": 1, "blocks": 1, "stem_features": 4, "stem_blocks": 2},
     "unetr": {**_TOKENS, "features": 4},
     "mae": {**_TOKENS, "decoder_width": 8, "decoder_layers": 1, "decoder_heads": 2},
     "edsr": {"features": (4,), "blocks": 2},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
 from morula.core.family import did_you_mean
-from morula.dialects.biapy.settings import Settings, is_number
+from morula.dialects.biapy.settings import Settings, as_list, is_number
 from morula.dialects.converted import Value
 from morula.nn.options import Activation
 
@@ -20,6 +21,7 @@ KINDS = {
     "multiresunet": "multiresunet",
     "unext_v1": "unext_v1",
     "unext_v2": "unext_v2",
+    "hrnet": "hrnet",
     "unetr": "unetr",
     "mae": "mae",
     "edsr": "edsr",
@@ -29,7 +31,7 @@ KINDS = {
 }
 """Native names of BiaPy's architectures."""
 
-_NOT_SUPPORTED = ("hrnet", "stunet", "nafnet", "vit", "efficientnet", "simple_cnn", "nnunet", "unet_cellpose", "cpnet")
+_NOT_SUPPORTED = ("stunet", "nafnet", "vit", "efficientnet", "simple_cnn", "nnunet", "unet_cellpose", "cpnet")
 """Beginnings of the names of BiaPy's other networks."""
 
 _NORMS = {"bn": "batch", "sync_bn": "batch", "in": "instance", "gn": "group", "none": "none"}
@@ -52,6 +54,8 @@ def network_of(settings: Settings) -> dict[str, Value]:
         return {"kind": "classic_unet"}
     if kind in ("unetr", "mae"):
         options = _transformer(kind, settings)
+    elif kind == "hrnet":
+        options = _hrnet(settings)
     elif kind in ("edsr", "wdsr", "dfcan", "rcan"):
         options = settings.native("network")
     else:
@@ -61,16 +65,26 @@ def network_of(settings: Settings) -> dict[str, Value]:
     return {"kind": kind, **options, **heads, **_start(settings)}
 
 
+def family_of(architecture: str) -> str:
+    """Name of an architecture without its size: UNETR-Mini and the like of the documents are presets of unetr, hrnet48 is a width of hrnet.
+
+    Examples:
+        >>> family_of("UNETR-Mini"), family_of("hrnet48"), family_of("resunet++")
+        ('unetr', 'hrnet', 'resunet++')
+    """
+    name = architecture.lower().replace("-", "_")
+    return re.sub(r"^(unetr)_(mini|small|base)$|^(hrnet)(18|32|48|64)$", r"\1\3", name)
+
+
 def _architecture(settings: Settings) -> str:
-    """Name of the architecture; UNETR-Mini and the like of the documents are presets of unetr."""
-    name = settings.text("MODEL.ARCHITECTURE").lower().replace("-", "_")
-    family, _, preset = name.partition("_")
-    return "unetr" if family == "unetr" and preset in ("mini", "small", "base") else name
+    return family_of(settings.text("MODEL.ARCHITECTURE"))
 
 
 def preset_sizes(settings: Settings) -> tuple[str, dict[str, Value]]:
-    """Name of the architecture in BiaPy 3.7, and the sizes that a preset of UNETR stands for, by BiaPy's keys."""
+    """Name of the architecture in BiaPy 3.7, and the sizes that a preset of UNETR or a width of HRNet stands for, by BiaPy's keys."""
     name, preset = _architecture(settings), _preset(settings)
+    if name == "hrnet":
+        return name, _hrnet_in_todays_keys(settings)
     if name != "unetr" or not preset:
         return name, {}
     sizes = {**_PRESETS[preset], "UNETR_VIT_HIDD_MULT": _MULTIPLES[preset]}
@@ -189,6 +203,74 @@ def _style(settings: Settings) -> dict[str, Value]:
         close = did_you_mean(activation, list(known)).strip()
         settings.wrong("biapy.unknown_value", "MODEL.ACTIVATION", f"is not supported; known are {', '.join(known)}", close)
     return {"norm": _NORMS[settings.text("MODEL.NORMALIZATION")], "groups": 16 if settings.ndim == 2 else 8, "activation": activation}
+
+
+def _hrnet(settings: Settings) -> dict[str, Value]:
+    """HRNet by its width, or by the lists of a custom one."""
+    options = _style(settings)
+    if "MODEL.ACTIVATION" not in settings:
+        options["activation"] = "relu"  # of the paper, and of BiaPy's blocks
+    if settings.text("MODEL.HRNET.VARIANT") == "custom":
+        return {**options, **_custom_hrnet(settings)}
+    factor: Value = [2 if _halves_z(settings) else 1, 2, 2][-settings.ndim :]
+    if settings.ndim == 3:
+        settings.note(f"HRNet {'halves' if _halves_z(settings) else 'keeps'} the resolution along z, as in the version of its spelling.")
+    return {**options, "features": _hrnet_features(settings), "modules": [1, 4, 3], "blocks": 4, "stem": factor, "pools": [factor] * 3}
+
+
+def _hrnet_features(settings: Settings) -> list[Value]:
+    # hrnet48 of 3.5 and 3.6 is hrnet with VARIANT W48 of 3.7
+    _, _, width = settings.text("MODEL.ARCHITECTURE").lower().partition("hrnet")
+    return [int(width or settings.text("MODEL.HRNET.VARIANT").removeprefix("W")) * factor for factor in (1, 2, 4, 8)]
+
+
+def _halves_z(settings: Settings) -> bool:
+    """Whether steps reduce z, too: by default in 3.5 and 3.6, never in 3.7 for the widths that have names."""
+    return settings.text("MODEL.ARCHITECTURE").lower() != "hrnet" and settings.flag("MODEL.HRNET_48.Z_DOWN")
+
+
+def _custom_hrnet(settings: Settings) -> dict[str, Value]:
+    channels, blocks = settings.items("MODEL.HRNET.NUM_CHANNELS"), settings.items("MODEL.HRNET.NUM_BLOCKS")
+    features = as_list(channels[-1])
+    counts = [count for stage in blocks for count in as_list(stage)]
+    for key, value, fits, rule in (
+        (
+            "NUM_CHANNELS",
+            channels,
+            [features[: step + 2] for step in range(len(features) - 1)],
+            "each stage has one branch more than before",
+        ),
+        ("NUM_BLOCKS", blocks, [counts[:1] * (step + 2) for step in range(len(features) - 1)], "all branches have as many blocks"),
+    ):
+        if value != fits:
+            settings.wrong(
+                "biapy.not_supported", f"MODEL.HRNET.{key}", f"cannot be obeyed: {rule}", "Write [18, 36], [18, 36, 72] and so on."
+            )
+    steps = max(1, len(features) - 1)
+    across = _factors(settings, "MODEL.HRNET.YX_DOWN", steps)
+    along = [int(factor) or 1 if isinstance(factor, int) else 1 for factor in _per_level(settings, "MODEL.HRNET.Z_DOWN", steps)]
+    if set(across) != {2}:
+        settings.wrong("biapy.not_supported", "MODEL.HRNET.YX_DOWN", "cannot be obeyed: each step halves y and x", "Write 2 for each step.")
+    pools: list[Value] = [[depth, 2, 2][-settings.ndim :] for depth in along]
+    modules = _per_level(settings, "MODEL.HRNET.NUM_MODULES", steps)
+    return {"features": features, "modules": modules, "blocks": counts[0], "stem": pools[0], "pools": pools}
+
+
+def _hrnet_in_todays_keys(settings: Settings) -> dict[str, Value]:
+    if settings.text("MODEL.HRNET.VARIANT") == "custom":
+        return {}
+    features = _hrnet_features(settings)
+    if settings.ndim == 2 or not _halves_z(settings):
+        return {"MODEL.HRNET.VARIANT": f"W{features[0]}"}
+    sizes: dict[str, Value] = {
+        "VARIANT": "custom",
+        "Z_DOWN": [2, 2, 2],
+        "YX_DOWN": [2, 2, 2],
+        "NUM_MODULES": [1, 4, 3],
+        "NUM_BLOCKS": [[4] * count for count in (2, 3, 4)],
+        "NUM_CHANNELS": [features[:count] for count in (2, 3, 4)],
+    }
+    return {f"MODEL.HRNET.{name}": value for name, value in sizes.items()}
 
 
 _SIZES = {"VIT_EMBED_DIM": "width", "VIT_NUM_LAYERS": "layers", "VIT_NUM_HEADS": "heads", "VIT_MLP_RATIO": "mlp_ratio"}

@@ -87,6 +87,9 @@ def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections
     patch = [int(edge) for edge in _numbers(data.get("PATCH_SIZE"))]
     ndim = 3 if str(problem.get("NDIM", "2D")).upper() == "3D" else 2
     settings: dict[str, Value] = {ours: model[theirs] for ours, theirs in _KEYWORDS.items() if theirs in model}
+    # strides of HRNet; up to 3.5 each width had a section
+    hrnet = next((model[name] for name in model if name.startswith("HRNET") and name[5:] in ("", str(model.get("ARCHITECTURE"))[5:])), None)
+    settings |= {"cfg": hrnet} if isinstance(hrnet, Mapping) else {}
     # positions of transformers are stored for this grid
     settings["input_shape"] = patch
     keywords = content.get("model_build_kwargs")

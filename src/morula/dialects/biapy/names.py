@@ -43,6 +43,9 @@ def earlier_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         (r"^last_block\.(?=weight|bias)", "heads.0."),
         (r"^last_block\.", "heads.0."),
         (r"^last_class_head\.", "heads.1."),
+        # HRNet counted its stages from 2, because the first is a single branch
+        (r"^stage(\d)\.", lambda match: f"stages.{int(match[1]) - 2}."),
+        (r"^transition(\d)\.", lambda match: f"transitions.{int(match[1]) - 1}."),
     )
     found = {_renamed(name, rules): values for name, values in tensors.items()}
     return _without_last_norm(found)
@@ -250,6 +253,25 @@ def _multiresunet(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     )
 
 
+def _hrnet(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
+    del tensors
+    return (
+        (r"^conv([12])_block\.", lambda match: f"stem.{int(match[1]) - 1}."),
+        (r"^layer1\.(\d+)\.conv1_block\.", r"start.\1.narrow."),
+        (r"^layer1\.(\d+)\.conv2_block\.", r"start.\1.middle."),
+        (r"^layer1\.(\d+)\.conv3_block\.", r"start.\1.widen."),
+        (r"^layer1\.(\d+)\.downsample\.0\.", r"start.\1.shortcut.convolution."),
+        (r"^layer1\.(\d+)\.downsample\.1\.", r"start.\1.shortcut.norm."),
+        # the branch that begins has a sequence of one block
+        (r"^(transitions\.\d+\.\d+)\.0\.block\.", r"\1.block."),
+        (r"\.conv1_block\.", ".first."),
+        (r"\.conv2_block\.", ".second."),
+        (r"\.fuse_layers\.", ".links."),
+        (r"\.block\.0\.", ".convolution."),
+        (r"\.block\.1\.", ".norm."),
+    )
+
+
 def _unext(tensors: Mapping[str, Tensor]) -> tuple[Rule, ...]:
     last = _highest(r"downsample_layers\.(\d+)\.", tensors)
     # version 2 has a global response normalisation, with gamma and beta, between the two linear layers
@@ -379,6 +401,7 @@ _RULES: dict[str, Callable[[Mapping[str, Tensor]], tuple[Rule, ...]]] = {
     "resunet_se": _preactivation,
     "resunetpp": _resunetpp,
     "multiresunet": _multiresunet,
+    "hrnet": _hrnet,
     "unext_v1": _unext,
     "unext_v2": _unext,
     "unetr": _unetr,

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from morula.core.errors import ModelError
-from morula.dialects.biapy.architectures import KINDS
+from morula.dialects.biapy.architectures import KINDS, family_of
 from morula.dialects.biapy.names import before_convolution, earlier_names, interpolates, native_names
 from morula.dialects.converted import Value
 from morula.nn.build import build_network
 from morula.nn.network import Network
 
 _UNETS = ("classic_unet", "preactivation_unet", "attention_unet", "seunet", "resunet_se")
+_OF_BIAPY = "Name a checkpoint of BiaPy 3.5 to 3.7."
 _VIT_HEADS = {"vit_base_patch16": 12, "vit_large_patch16": 16}
 
 
@@ -38,7 +39,7 @@ def native_network(
     Raises:
         ModelError: for networks that are not supported, or tensors that do not fit.
     """
-    kind = KINDS.get(architecture.lower())
+    kind = KINDS.get(family_of(architecture))
     if kind is None:
         raise ModelError(
             "checkpoint.unknown_network", f"is not supported; known are {', '.join(KINDS)}", key="MODEL.ARCHITECTURE", value=architecture
@@ -46,9 +47,13 @@ def native_network(
     # names of 3.5 to 3.6 first become those of 3.7, so that there is one table of names
     tensors = earlier_names(tensors)
     _refuse(kind, tensors, settings)
-    options = _options(kind, tensors, settings, version)
-    ndim, in_channels = _image(kind, tensors)
-    channels = _channels(kind, tensors)
+    try:
+        options = _options(kind, tensors, settings, version)
+        ndim, in_channels = _image(kind, tensors)
+        channels = _channels(kind, tensors)
+    except (KeyError, IndexError, StopIteration, ValueError) as error:  # the sizes are read from tensors that are not there
+        rule = f"the tensors are not those of {architecture}: {error} is missing"
+        raise ModelError("checkpoint.tensors", rule, key="MODEL.ARCHITECTURE", value=architecture, remedy=_OF_BIAPY) from error
     # a single native head has the channels of all of BiaPy's heads
     widths = [sum(channels)] if len(heads) == 1 else channels
     if len(widths) != len(heads):
@@ -68,6 +73,8 @@ def _refuse(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, Any
         "norms before convolutions (CONV_BLOCK_ORDER)": settings.get("conv_block_order") == "norm_act_conv"
         and not (kind == "preactivation_unet" and before_convolution(tensors)),
         "an output larger than its input": any(re.match(r"(pre|post)_upsampling|shuf", name) for name in tensors),
+        "outputs or blocks of another kind (HEAD_TYPE, BLOCK_TYPE)": kind == "hrnet"
+        and any(re.match(r"heads\.\d+\.(?!weight|bias)|stages\..*\.(conv3_block|layer_scale|gamma)", name) for name in tensors),
         "a contrast head": any(name.startswith("proj_head.") for name in tensors),
         "a sigmoid behind its output (DFCAN up to BiaPy 3.6)": kind == "dfcan" and "conv_sigmoid.0.weight" in tensors,
     }
@@ -161,7 +168,7 @@ def _native(kind: str, tensors: Mapping[str, Tensor], network: Network, heads: l
         raise ModelError(
             "checkpoint.tensors",
             f"the tensors do not fit the network: {'; '.join(faults[:5])}",
-            remedy="Name a checkpoint of BiaPy 3.5 to 3.7.",
+            remedy=_OF_BIAPY,
         )
     return {name: values.reshape(own[name].shape) for name, values in found.items()}
 
@@ -205,6 +212,8 @@ def _options(kind: str, tensors: Mapping[str, Tensor], settings: Mapping[str, An
         case "multiresunet":
             pools = _pools(settings, 4, 3 if tensors["multiresblock1.conv_3x3.conv1.weight"].ndim == 5 else 2)
             return {"pools": [(pool[0], 2, 2) if len(pool) == 3 else (2, 2) for pool in pools]}
+        case "hrnet":
+            return _hrnet(tensors, settings, version)
         case "unext_v1" | "unext_v2":
             return _unext(kind, tensors, settings)
         case "unetr" | "mae":
@@ -301,6 +310,30 @@ def _resunetpp(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> di
         # the shapes of the tensors do not depend on the pooling, so the settings have to state it
         "pools": _pools(settings, count, ndim)[1:],  # the first level is not pooled
         **_style(tensors, settings, r"^down_path\.0\.shortcut\.1\."),
+    }
+
+
+def _hrnet(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], version: str) -> dict[str, Value]:
+    last = _count(tensors, r"stages\.(\d+)\.") - 1
+    modules = [_count(tensors, rf"stages\.{stage}\.(\d+)\.") for stage in range(last + 1)]
+    first = tensors["conv1_block.block.0.weight"]
+    ndim, steps = first.ndim - 2, last + 1
+    stated = settings.get("cfg")
+    # the shapes of the tensors do not depend on the strides
+    along = stated.get("Z_DOWN") if isinstance(stated, Mapping) else None
+    if along is None or isinstance(along, bool):
+        along = [2 if along or (along is None and _version(version) < (3, 7)) else 1] * steps
+    pools = [(int(depth) or 1, 2, 2)[-ndim:] for depth in along]
+    return {
+        "features": [tensors[f"stages.{last}.0.branches.{branch}.0.conv1_block.block.0.weight"].shape[0] for branch in range(last + 2)],
+        "modules": modules,
+        "blocks": _count(tensors, r"stages\.0\.0\.branches\.0\.(\d+)\."),
+        "stem_features": first.shape[0],
+        "stem_blocks": _count(tensors, r"layer1\.(\d+)\."),
+        "stem": pools[0],
+        "pools": pools,
+        "as_trained": True,
+        **_style(tensors, settings, r"^conv1_block\.block\.1\.weight$"),
     }
 
 

@@ -22,6 +22,11 @@ _REMEDIES = {
     "labels.unknown_class": "Raise DATA.N_CLASSES, state LOSS.IGNORE_INDEX for a value that is no class, or write INSTANCE_SEG for objects."
 }
 """What to do about problems of native jobs, by their codes, in the keys of BiaPy."""
+_FORMER_SWITCHES = {
+    "LOSS.CLASS_REBALANCE": "PROBLEM.INSTANCE_SEG.CLASS_REBALANCE_WITHIN_CHANNELS",
+    "MODEL.HRNET.Z_DOWN": "MODEL.HRNET_48.Z_DOWN",
+}
+"""Keys that had another meaning where their value is a switch, up to 3.6."""
 _INSTEAD = {
     "DETECTION": "Write INSTANCE_SEG with DATA_CHANNELS [F, P], with label images in place of the points: each object has its centre.",
     "DENOISING": "For images without clean ones, SELF_SUPERVISED with PRETEXT_TASK crappify, RESIZING_FACTOR and NOISE restores images.",
@@ -253,9 +258,8 @@ class Settings:
     def _take(self, place: Place, value: Value) -> None:
         """One key of the file, in any spelling."""
         written = ".".join(map(str, place))
-        # the meaning of this key changed with its type
-        if written == "LOSS.CLASS_REBALANCE" and isinstance(value, bool):  # up to 3.6 it meant the balance inside channels
-            self._store("PROBLEM.INSTANCE_SEG.CLASS_REBALANCE_WITHIN_CHANNELS", place, value, spread=False)
+        if written in _FORMER_SWITCHES and isinstance(value, bool):
+            self._store(_FORMER_SWITCHES[written], place, value, spread=False)
             return
         former = FORMER.get(written, [])
         if not former and written not in KEYS:
@@ -322,7 +326,7 @@ class Settings:
         changes = {}
         for key in self._stated:
             written = self.spelling(key)
-            if written != key and written not in changes:
+            if written != key and written not in changes and not KEYS[key].former:
                 changes[written] = f"{written} as {'AUGMENTOR.*_PROB' if key in self._spread else key}"
         if changes:
             self.note(f"former spellings are read as those of 3.7: {'; '.join(changes.values())}.")

@@ -17,6 +17,7 @@ from morula.core.errors import ModelError
 from morula.dialects.biapy.names import native_names
 from morula.dialects.biapy.networks import place_of_heads
 from morula.nn.build import kind_of
+from morula.nn.hrnet_options import HRNetOptions
 from morula.nn.network import Network
 from morula.nn.transformer import Positions, sincos_positions
 
@@ -334,6 +335,36 @@ def _dfcan(network: Network) -> Iterator[str]:
     yield from _leaves(iter(("input.0", *inner, "conv_gelu.0", "conv_out")))
 
 
+def _hrnet(network: Network) -> Iterator[str]:
+    options = network.options
+    assert isinstance(options, HRNetOptions)
+    branches, blocks = range(len(options.features)), range(options.blocks)
+
+    def prefixes() -> Iterator[str]:
+        yield from ("conv1_block.block", "conv2_block.block")
+        yield from (f"layer1.{block}.conv{number}_block.block" for block in range(options.stem_blocks) for number in (1, 2, 3))
+        yield "layer1.0.downsample"
+        for stage, modules in enumerate(options.module_counts()):
+            yield from (f"transitions.{stage}.{branch}.block" for branch in range(stage + 1))
+            yield f"transitions.{stage}.{stage + 1}.0.block"  # the branch that begins
+            for place in (f"stages.{stage}.{module}" for module in range(modules)):
+                yield from (
+                    f"{place}.branches.{branch}.{block}.conv{number}_block.block"
+                    for branch in branches
+                    for block in blocks
+                    for number in (1, 2)
+                )
+                yield from (
+                    f"{place}.fuse_layers.{target}.{source}{step}.block"
+                    for target in branches
+                    for source in branches
+                    # to a coarser branch there is one step for each branch between them
+                    for step in ([""] if source > target else [f".{step}" for step in range(target - source)])
+                )
+
+    yield from _leaves(f"{prefix}.{layer}" for prefix in prefixes() for layer in (0, 1))
+
+
 _NAMES: dict[str, Callable[[Network], Iterator[str]]] = {
     "classic_unet": _classic,
     "attention_unet": _classic,
@@ -342,6 +373,7 @@ _NAMES: dict[str, Callable[[Network], Iterator[str]]] = {
     "resunet_se": _preactivation,
     "resunetpp": _resunetpp,
     "multiresunet": _multiresunet,
+    "hrnet": _hrnet,
     "unext_v1": _unext,
     "unext_v2": _unext,
     "unetr": _unetr,

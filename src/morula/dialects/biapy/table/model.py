@@ -10,6 +10,9 @@ LEVELS = "unet|resunet|resunet++|attention_unet|seunet|resunet_se|unext_v1|unext
 _TRANSFORMERS = "MODEL.ARCHITECTURE=unetr|mae"
 _UNETR = "MODEL.ARCHITECTURE=unetr"
 _RCAN = "MODEL.ARCHITECTURE=rcan"
+_HRNET = "MODEL.ARCHITECTURE=hrnet|hrnet18|hrnet32|hrnet48|hrnet64"
+_HRNET_CUSTOM = "MODEL.HRNET.VARIANT=custom"
+_WIDTHS = ("HRNET_18", "HRNET_32", "HRNET_48", "HRNET_64")
 _PRESETS = ("custom", "mini", "small", "base")
 _EXPORT = "a finished run is exported with `morula export`"
 _ELSEWHERE = "it belongs to an architecture that is not supported"
@@ -23,6 +26,11 @@ def _normalization(value: Value) -> Value:
 def _channels_of_rcan(value: Value) -> Value:
     # the native network states features per level, and this one has a single level
     return [value]
+
+
+def _by_width(name: str) -> tuple[str, ...]:
+    """Former versions had a section for each width of HRNet."""
+    return tuple(f"MODEL.{section}.{name}" for section in _WIDTHS)
 
 
 _ARCHITECTURE = (
@@ -39,7 +47,7 @@ _ARCHITECTURE = (
         "in",
         ("in", "bn", "sync_bn", "gn", "none"),
         target="network.norm",
-        condition=f"MODEL.ARCHITECTURE={LEVELS}|unetr",
+        condition=f"MODEL.ARCHITECTURE={LEVELS}|unetr|hrnet",
         earlier_names=(Former("MODEL.BATCH_NORMALIZATION", _normalization),),
     ),
     Key(
@@ -54,9 +62,11 @@ _ARCHITECTURE = (
         "MODEL.ACTIVATION",
         "elu",
         target="network.activation",
-        condition=f"MODEL.ARCHITECTURE={LEVELS}|unetr",
+        condition=f"MODEL.ARCHITECTURE={LEVELS}|unetr|hrnet",
         earlier_names=("MODEL.UNETR_DEC_ACTIVATION",),
     ),
+    Key("MODEL.KERNEL_INIT", "he_normal", no_effect="each network initialises its weights by itself", former=True),
+    Key("MODEL.SPATIAL_DROPOUT", False, no_effect="dropout always takes whole channels", former=True),
     # an activation that does not fit the channels would make their thresholds meaningless
     Key("MODEL.LAST_ACTIVATION", "", no_effect="the last activation follows from the channels", former=True),
     Key("MODEL.Z_DOWN", [0], target="network.pools", condition="PROBLEM.NDIM=3D"),
@@ -102,44 +112,53 @@ _OTHER_NETWORKS = (
     Key("MODEL.RCAN_REDUCTION_RATIO", 16, target="network.reduction", condition=_RCAN, convert=same),
     Key("MODEL.RCAN_UPSCALING_LAYER", True, no_effect="images keep their size"),
     Key("MODEL.UNET_SR_UPSAMPLE_POSITION", "pre", no_effect="it belongs to the workflow SUPER_RESOLUTION"),
-    # listed, though the architectures are refused: a job file that BiaPy has written holds all keys with their defaults
-    # versions 3.5 and 3.6 had a section per width, and one per stage
+    Key("MODEL.HRNET.VARIANT", "W48", ("W18", "W32", "W48", "W64", "custom"), target="network.features", condition=_HRNET),
     *(
-        row
-        for section in ("HRNET", *(f"HRNET_{width}" for width in (18, 32, 48, 64)))
-        for row in (
-            *unused(
-                f"MODEL.{section}",
-                {"CUSTOM": False, **({} if section == "HRNET" else {"Z_DOWN": True, "HEAD_TYPE": "FCN", "BLOCK_TYPE": "BASIC"})},
-                _ELSEWHERE,
-                former=True,
-            ),
-            *(
-                Key(f"MODEL.{section}.STAGE{stage}.{name}", default, no_effect=_ELSEWHERE, former=True)
-                for stage in (1, 2, 3, 4)
-                for name, default in (
-                    *(("NUM_MODULES", 1), ("NUM_BRANCHES", 1), ("NUM_BLOCKS", [4]), ("NUM_CHANNELS", [18]), ("BLOCK", "BASIC")),
-                    ("FUSE_METHOD", "SUM"),
-                )
-            ),
+        Key(
+            f"MODEL.HRNET.{name}",
+            usual,
+            refuse=(f"cannot be obeyed: only {usual} is supported", f"Write {usual}, or leave it out."),
+            condition=_HRNET,
+            earlier_names=_by_width(name),
+        )
+        for name, usual in (("HEAD_TYPE", "FCN"), ("BLOCK_TYPE", "BASIC"))
+    ),
+    Key("MODEL.HRNET.Z_DOWN", [0, 0, 0], target="network.pools", condition=_HRNET_CUSTOM),
+    Key("MODEL.HRNET.YX_DOWN", [0, 0, 0], target="network.pools", condition=_HRNET_CUSTOM),
+    Key("MODEL.HRNET.NUM_MODULES", [1, 4, 3], target="network.modules", condition=_HRNET_CUSTOM),
+    Key("MODEL.HRNET.NUM_BLOCKS", [[4, 4], [4, 4, 4], [4, 4, 4, 4]], target="network.blocks", condition=_HRNET_CUSTOM),
+    Key("MODEL.HRNET.NUM_CHANNELS", [[18, 36], [18, 36, 72], [18, 36, 72, 144]], target="network.features", condition=_HRNET_CUSTOM),
+    *unused("MODEL.HRNET", {"NUM_STAGES": 3, "NUM_BRANCHES": [2, 3, 4]}, "MODEL.HRNET.NUM_CHANNELS shows it"),
+    # versions 3.5 and 3.6 had one switch for all steps along z, a section per width, and one per stage
+    Key(
+        "MODEL.HRNET_48.Z_DOWN",
+        True,
+        target="network.pools",
+        condition="PROBLEM.NDIM=3D",
+        earlier_names=tuple(name for name in _by_width("Z_DOWN") if "48" not in name),
+        former=True,
+    ),
+    Key(
+        "MODEL.HRNET.CUSTOM",
+        False,
+        refuse=(
+            "cannot be obeyed: stages are stated as in 3.7",
+            "Write MODEL.HRNET.VARIANT custom, NUM_MODULES, NUM_BLOCKS, NUM_CHANNELS.",
+        ),
+        condition=_HRNET,
+        earlier_names=_by_width("CUSTOM"),
+        former=True,
+    ),
+    *(
+        Key(f"MODEL.{section}.STAGE{stage}.{name}", default, no_effect="MODEL.ARCHITECTURE says how wide HRNet is", former=True)
+        for section in ("HRNET", *_WIDTHS)
+        for stage in (1, 2, 3, 4)
+        for name, default in (
+            *(("NUM_MODULES", 1), ("NUM_BRANCHES", 1), ("NUM_BLOCKS", [4]), ("NUM_CHANNELS", [18]), ("BLOCK", "BASIC")),
+            ("FUSE_METHOD", "SUM"),
         )
     ),
-    *unused(
-        "MODEL.HRNET",
-        {
-            "VARIANT": "W48",
-            "Z_DOWN": [0, 0, 0],
-            "YX_DOWN": [0, 0, 0],
-            "BLOCK_TYPE": "BASIC",
-            "HEAD_TYPE": "FCN",
-            "NUM_STAGES": 3,
-            "NUM_MODULES": [1, 4, 3],
-            "NUM_BRANCHES": [2, 3, 4],
-            "NUM_BLOCKS": [[4, 4], [4, 4, 4], [4, 4, 4, 4]],
-            "NUM_CHANNELS": [[18, 36], [18, 36, 72], [18, 36, 72, 144]],
-        },
-        _ELSEWHERE,
-    ),
+    # listed, though the architectures are refused: a job file that BiaPy has written holds all keys with their defaults
     *unused(
         "MODEL.STUNET",
         {
@@ -262,6 +281,7 @@ LOSS: tuple[Key, ...] = (
 )
 """Rows of the keys under ``LOSS``."""
 
+_FIXED = "the run folder has a fixed layout"
 # names instead of rows: all of these keys are ignored for the same reason
 _FOLDERS = {
     "RESULT_DIR": "PATH PER_IMAGE PER_IMAGE_BIN PER_IMAGE_INSTANCES PER_IMAGE_POST_PROCESSING FULL_IMAGE FULL_IMAGE_BIN "
@@ -273,8 +293,9 @@ _FOLDERS = {
 }
 PATHS: tuple[Key, ...] = (
     Key("PATHS.CHECKPOINT_FILE", "", target="network.from", condition="MODEL.LOAD_CHECKPOINT"),
+    Key("PATHS.MAE_CALLBACK_OUT_DIR", "", no_effect=_FIXED, former=True),
     *(
-        Key(".".join(filter(None, ("PATHS", section, name))), "", no_effect="the run folder has a fixed layout")
+        Key(".".join(filter(None, ("PATHS", section, name))), "", no_effect=_FIXED)
         for section, names in _FOLDERS.items()
         for name in names.split()
     ),
