@@ -146,6 +146,22 @@ def test_overrides_go_before_the_file(tmp_path: Path) -> None:
         load_job(path, overrides=["training.epoch=7"])
 
 
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("training.batch_size", "sampling.batch"),
+        ("training.learning_rate", "training.optimiser.lr"),
+        ("training.lr", "training.optimiser.lr"),
+        ("network.patch_size", "sampling.patch"),
+        ("epochs", "training.epochs"),
+        ("training.tune", "objects.tune"),
+    ],
+)
+def test_options_of_another_section_are_named(key: str, place: str) -> None:
+    with raises("option.unknown", key=key, remedy=f"Did you mean {place}?"):
+        load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "semantic"}}, overrides=[f"{key}=7"])
+
+
 def test_a_mapping_is_a_job_too_and_stays_as_it_was() -> None:
     given = {"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "semantic"}}
     job = load_job(given, overrides=["training.epochs=3"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,6 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import ErrorDetails
 
 from morula.core.errors import JobError, OptionError, Problem
+from morula.core.family import did_you_mean
 from morula.core.options import Options, problem_of
 from morula.jobs.bundled import is_name
 from morula.jobs.earlier_names import renamed, renaming_note, with_present_names
@@ -23,7 +25,8 @@ from morula.nn.options import AUTO
 _MOST_DOTS = 20
 """Dots in the key of an override; no key of a job has as many."""
 
-
+_OTHER_NAMES = {"learning_rate": "lr"}
+"""Names of options in other programs that do not resemble those of Morula."""
 _BEGIN = "Begin with a job of `morula new`, or with an example of the documentation."
 
 
@@ -203,12 +206,26 @@ def _problem(error: ErrorDetails, document: Document, schema: JsonSchemaValue) -
     key, line = ".".join(map(str, place)), document.line(place)
     known = sorted(_keys(schema, place[:-1], document.data)) if error["type"] == "extra_forbidden" else []
     problem = replace(problem_of(error, key, known), line=line, file=document.file)
+    if error["type"] == "extra_forbidden" and not did_you_mean(str(place[-1]), known):
+        problem = replace(problem, remedy=_remedy_elsewhere(str(place[-1]), schema) or problem.remedy)
     given = error["input"]
     if error["type"] == "missing" and isinstance(given, Mapping) and "kind" in given and place[-1:] != error["loc"][-1:]:
         name, option = given["kind"], error["loc"][-1]  # a variant by its name alone, which needs an option
         remedy = f"Write {{{name}: {{{option}: ...}}}}."
         problem = replace(problem, rule=f"{name} needs the option {option}", remedy=remedy)
     return problem
+
+
+def _remedy_elsewhere(name: str, schema: JsonSchemaValue) -> str:
+    """That an option of this or a similar name belongs to another section; empty where there is none."""
+    places: dict[str, str] = {}
+    for section in schema["properties"]:
+        for option in sorted(_keys(schema, (section,), None)):
+            places.setdefault(option, f"{section}.{option}")
+            for inner in sorted(_keys(schema, (section, option), None)):
+                places.setdefault(inner, f"{section}.{option}.{inner}")
+    close = difflib.get_close_matches(_OTHER_NAMES.get(name, name), places, n=1, cutoff=0.65)
+    return f"Did you mean {places[close[0]]}?" if close else ""
 
 
 def _place(error: ErrorDetails, data: object) -> Place:
