@@ -47,9 +47,25 @@ def test_data_set_behind_a_link_is_not_listed(tmp_path):
     assert path.exists()
 
 
+def test_chunk_behind_a_link(image):
+    os.rename(image / "0/c/0/0", image.parent / "elsewhere")
+    (image / "0/c/0/0").symlink_to(image.parent / "elsewhere")
+    with raises("container.link_outside", file=str(image / "0/c/0/0")):
+        read(image)
+
+
+def test_chunk_that_is_no_file(image):
+    (image / "0/c/0/0").unlink()
+    os.mkfifo(image / "0/c/0/0")
+    with raises("file.not_regular", file=str(image / "0/c/0/0")):
+        read(image, missing="zeros")
+
+
 def test_links_inside_and_to_an_image_are_followed(image):
     os.rename(image / "0", image / "level")
     (image / "0").symlink_to(image / "level")
+    os.rename(image / "level/c/0/0", image / "level/stored")
+    (image / "level/c/0/0").symlink_to(image / "level/stored")
     (image.parent / "b.ome.zarr").symlink_to(image)
     np.testing.assert_array_equal(read(image.parent / "b.ome.zarr"), PLANE)
 

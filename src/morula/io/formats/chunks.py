@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from morula.core.errors import FileReadError
+from morula.core.location import check_links
 from morula.core.remedy import Remedy
 from morula.io.formats.base import READ_AS_ZEROS, Request, reject_missing
 from morula.io.metadata import MetadataWarning, tell
@@ -133,12 +135,24 @@ def _check(path: Path, array: Any, fill: Any, chunks: StoredChunks, request: Req
 
 
 def _files(path: Path) -> Iterator[tuple[str, int]]:
-    """Keys of the files in an array's folder and their sizes, the metadata aside."""
+    """Keys of the files in an array's folder and their sizes, the metadata aside.
+
+    Raises:
+        DataError: for a link out of the Zarr folder.
+        FileReadError: for what is not a regular file.
+    """
     for folder, _, names in os.walk(path):
         for name in names:
             if not name.startswith(".") and name != "zarr.json":
                 file = os.path.join(folder, name)
-                yield os.path.relpath(file, path).replace(os.sep, "/"), os.path.getsize(file)
+                if os.path.islink(file):
+                    check_links(Path(file))
+                found = os.stat(file)
+                if not stat.S_ISREG(found.st_mode):  # reading a pipe would never end
+                    raise FileReadError(
+                        "file.not_regular", "is not a regular file", file=file, remedy="Copy the image again from its source."
+                    )
+                yield os.path.relpath(file, path).replace(os.sep, "/"), found.st_size
 
 
 def _are_lost(array: Any, fill: Any, stored: np.ndarray, chunks: StoredChunks, *, labels: bool) -> bool:
