@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from morula.core.image import Image
+from morula.core.voxel_size import VoxelSize
 from morula.io import FORMATS
 from morula.io.blocks import block_shape, chunk_shape, iterate_blocks
 from morula.io.check import check_image
@@ -68,3 +69,20 @@ def test_real_images(data_folder, name):
     assert image.spatial_shape == labels.spatial_shape
     assert check_image(image) == []
     assert np.asarray(labels).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("size", "doubtful"),
+    [
+        (VoxelSize(0.2, 0.2, 1), False),
+        (VoxelSize(1, 1, 1, "mm"), False),
+        (VoxelSize(0.5, 0.5, 0.5, "Å"), False),
+        (VoxelSize(1e9, 1e9, 1e9, "pixel"), False),
+        (None, False),
+        (VoxelSize(0.2, 0.2, 1e9), True),
+        (VoxelSize(0.2, 0.2, 1, "m"), True),
+        (VoxelSize(1e-6, 1e-6, 1e-6), True),
+    ],
+)
+def test_voxels_that_no_microscope_has(size, doubtful):
+    assert bool(check_image(Image(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), "ZYX", size))) is doubtful

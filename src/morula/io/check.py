@@ -10,9 +10,12 @@ from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.io.blocks import iterate_blocks
 
+_EDGES = (1e-11, 1e-2)
+"""Shortest and longest edge of a voxel in metres: a tenth of an ångström, and a centimetre."""
+
 
 def check_image(image: Image) -> list[str]:
-    """Warnings about the values of an image, as sentences. Lazy images are read block by block.
+    """Warnings about the values and the voxel size of an image, as sentences. Lazy images are read block by block.
 
     Integer images are read only until a second value is found; of float images all values are checked.
 
@@ -45,4 +48,18 @@ def check_image(image: Image) -> list[str]:
         constant = constant and bool((block == first).all())
         if is_integer and not constant:  # nothing else can be wrong with integers
             break
-    return [f"{name} is constant: every value is {float(first):g}. Check that it is the right file and channel."] if constant else []
+    found = [f"{name} is constant: every value is {float(first):g}. Check that it is the right file and channel."] if constant else []
+    return found + _doubtful_edges(image, name)
+
+
+def _doubtful_edges(image: Image, name: str) -> list[str]:
+    """A warning about edge lengths that no microscope has; usually the unit is wrong."""
+    if image.voxel_size is None or image.voxel_size.unit == "pixel":
+        return []
+    edges = image.voxel_size.to("m").spacing(image.ndim_spatial)
+    if all(_EDGES[0] <= edge <= _EDGES[1] for edge in edges):
+        return []
+    lengths = " x ".join(f"{edge:.3g}" for edge in image.spacing)
+    return [
+        f"{name} has voxels of {lengths} {image.voxel_size.unit}. Check the unit, and state the size (--voxel-size; images.voxel_size)."
+    ]
