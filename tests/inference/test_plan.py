@@ -111,6 +111,18 @@ def test_tiles_of_one_plane():
     assert plan.overlap == (0, 4, 4)
 
 
+def test_a_given_tile_as_short_as_the_pooling_step_still_overlaps():
+    problem = {"halo": (4, 4), "multiple": (16, 16), "memory": 10**9, "bytes_per_voxel": 1, "tile": (16, 64)}
+    plan = plan_tiles((40, 100), **problem, overlap=0.25)
+    assert plan.overlap == (4, 16)
+    assert max(np.diff(plan.starts[0])) <= 12
+    assert plan.starts[0][-1] + 16 >= 40
+    # along the other axis there is room on the pooling grid
+    assert all(start % 16 == 0 for start in plan.starts[1])
+    # off the pooling grid nothing is exact, however much overlaps
+    assert not plan_tiles((40, 40), **{**problem, "tile": (16, 16)}, overlap=0.75).exact
+
+
 def test_batches_fill_memory():
     problem = {"halo": (4, 4), "multiple": (8, 8), "bytes_per_voxel": 8.0, "tile": (64, 64)}
     assert [plan_tiles((500, 500), memory=n * 64 * 64 * 8, **problem).batch for n in (1, 3, 99)] == [1, 3, 8]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -185,9 +185,10 @@ def plan_tiles(
         bytes_per_voxel: bytes that it uses per input voxel, see `morula.inference.memory.measure_bytes_per_voxel`.
         tile: shape of the tiles, for networks that normalise over space and need the size of their training patches. `None` plans it:
             the whole image where it fits.
-        overlap: overlap of neighbouring tiles, as a fraction of the tile (below 1) or in voxels per axis. `None` takes twice the halo, with
-            which tiled and untiled predictions are equal; where that does not fit or computes more than 4 times the voxels of the image, it
-            takes a quarter of the tile and `exact` is false.
+        overlap: overlap of neighbouring tiles, as a fraction of the tile (below 1) or in voxels per axis. Tiles start at multiples of
+            `multiple`, except where a given tile is too short for this fraction. `None` takes twice the halo, with which tiled and untiled
+            predictions are equal; where that does not fit or computes more than 4 times the voxels of the image, it takes a quarter of the
+            tile and `exact` is false.
         max_batch: largest number of tiles per forward pass.
 
     Raises:
@@ -206,11 +207,14 @@ def plan_tiles(
     # covered lengths are rounded up to the pooling grid, and to the tile where the image is smaller
     lengths = [max(-(-n // m) * m, t) for n, m, t in zip(shape, multiple, tile or multiple, strict=True)]
     for rule in _rules(halo, multiple, overlap):
-        axes = [_Axis(n, m, rule[i]) for i, (n, m) in enumerate(zip(lengths, multiple, strict=True))]
+        given = tile or (None,) * len(shape)
+        axes = [_Axis(n, _step(m, o, t), o) for n, m, o, t in zip(lengths, multiple, rule, given, strict=True)]
         chosen = _cheapest(axes, halo, room) if tile is None else _given(axes, tuple(tile), room)
         if chosen is None:
             continue
         plan = _place(shape, halo, axes, chosen, batch=max(1, min(max_batch, room // math.prod(chosen))), bytes_per_voxel=bytes_per_voxel)
+        if any(start % m for starts, m in zip(plan.starts, multiple, strict=True) for start in starts):
+            plan = replace(plan, exact=False)  # off the pooling grid, a tile is pooled differently from the whole image
         # an exact plan that is too expensive is replaced by the next rule
         if overlap is not None or not plan.exact or plan.computed_voxels <= EXACT_COST * math.prod(lengths):
             return plan
@@ -224,6 +228,12 @@ def plan_tiles(
         value=memory,
         remedy="Give more memory or a smaller overlap, or use a smaller network.",
     )
+
+
+def _step(multiple: int, overlap: _Overlap, tile: int | None) -> int:
+    """Distance of possible starts: the pooling step, or 1 where a given tile is too short to reach its neighbour on the pooling grid."""
+    stated = overlap.share is not None and overlap.voxels is None
+    return 1 if stated and tile is not None and tile - overlap(tile) < multiple else multiple
 
 
 def _rules(halo: tuple[int, ...], multiple: tuple[int, ...], overlap: float | Sequence[int] | None) -> list[list[_Overlap]]:
