@@ -153,6 +153,19 @@ def test_the_checkpoint_of_many_rays_has_the_names_of_biapy(tmp_path: Path) -> N
     assert stored["heads.0.weight"].shape[0] == 1 + 32
 
 
+def test_heads_that_divide_a_channel_are_stored_as_they_were_built(tmp_path: Path) -> None:
+    """Offsets and seediness have one decoder here, whose weights BiaPy can load with the settings beside them."""
+    keys = keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ENABLE": False}
+    keys |= {f"{SEG}.DATA_CHANNELS": ["E_offset", "E_sigma", "E_seediness"], f"{SEG}.CHANNELS_PER_HEAD_INFO": [4, 1]}
+    run(tmp_path, keys | {f"{SEG}.SEPARATED_DECODERS_PER_HEAD": True})
+    path = tmp_path / "out/inst/checkpoints/inst_1-checkpoint-best.pth"
+    content = torch.load(path, weights_only=True)
+    section = content["cfg"]["PROBLEM"]["INSTANCE_SEG"]
+    assert (section["CHANNELS_PER_HEAD_INFO"], section["SEPARATED_DECODERS_PER_HEAD"]) == ([], False)
+    assert content["model"]["heads.0.weight"].shape[0] == 5
+    assert load_biapy_checkpoint(path).network.heads == {"channels": 5}
+
+
 NOT_STORED = ("unet_3D_anisotropic", "seunet_2D_dropout")
 """Cases that a loaded network does not show: several heads that are one here, and the share of dropout."""
 

@@ -159,6 +159,16 @@ def test_thresholds_of_earlier_versions(tmp_path: Path) -> None:
     assert objects(job(tmp_path, points))["decoder"] == {"kind": "watershed", "seeds": {"P": 0.4}, "growth": {"F": 0.2}, "valley": None}
 
 
+def test_reasons_name_no_switch_that_is_set(tmp_path: Path) -> None:
+    """A key beside a switch that is set, or below one that no other key belongs to, has another reason."""
+    section = "DATA.TEST.FILTER_SAMPLES"
+    keys: Keys = {f"{section}.{name}": value for name, value in (*SAMPLES, ("ENABLE", True), ("VALUES", [[7.0]]))}
+    made = job(tmp_path, keys | {"TEST.ENABLE": True, "AUGMENTOR.ENABLE": True, "AUGMENTOR.DA_PROB": 0.3})
+    reasons = {remark.key: remark.rule for remark in made.remarks}
+    assert reasons[f"{section}.VALUES"] == reasons[f"{section}.ENABLE"]
+    assert "AUGMENTOR." not in reasons["AUGMENTOR.DA_PROB"]
+
+
 def test_the_loss_of_early_pretraining_is_the_mean_absolute_error(tmp_path: Path) -> None:
     keys: Keys = {"PROBLEM.TYPE": "SELF_SUPERVISED", "LOSS.TYPE": "CE"}
     made = job(tmp_path, keys)

@@ -60,11 +60,14 @@ def converted(settings: Settings) -> Converted:
         settings.wrong("biapy.nothing_to_train", "TRAIN.ENABLE", *_nothing_to_train(settings))
     workflow = settings.text("PROBLEM.TYPE")
     method = _METHODS[workflow](settings)
+    network = network_of(settings)
+    if len(as_list(method.get("heads", ""))) + ("classes" in method) == 1:
+        network.pop("separate_decoders", None)  # one head has one decoder
     # the order is that of the reference page
     job: dict[str, Value] = {
         "images": _images(settings, labelled=workflow != "SELF_SUPERVISED"),
         "method": method,
-        "network": network_of(settings),
+        "network": network,
         "sampling": _sampling(settings),
         "augment": augmentations_of(settings),
         "training": _training(settings),
@@ -194,7 +197,7 @@ def _voxel_size(settings: Settings) -> dict[str, Value]:
     stated = {key: lengths for part in _PARTS if -1 not in (lengths := settings.numbers(key := f"DATA.{part}.RESOLUTION"))}
     names = "zyx"[-settings.ndim :]
     if not stated:
-        settings.note("no RESOLUTION is stated: lengths are in pixels, as in BiaPy. Remove images.voxel_size to use what the images state.")
+        settings.note("no RESOLUTION is stated: lengths are in pixels, as in BiaPy, whatever the images state.")
         return {**dict.fromkeys(names, 1.0), "unit": "pixel"}
     first, lengths = next(iter(stated.items()))
     if any(other != lengths for other in stated.values()):

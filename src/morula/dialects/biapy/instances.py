@@ -277,7 +277,10 @@ def _heads(settings: Settings, channels: Channels, options: Mapping[str, Value])
         return []
     groups = [group for group in _grouped(channels.native, sizes, widths) if group]
     if [sum(widths[code] for code in group) for group in groups] != sizes:
-        settings.note(f"CHANNELS_PER_HEAD_INFO {sizes} divides a channel, which has one output layer here; it computes the same.")
+        shared = "output layer and one decoder here, in BiaPy one for each part."
+        same = "output layer here; it computes the same."
+        separate = settings.flag(f"{SEG}.SEPARATED_DECODERS_PER_HEAD")
+        settings.note(f"CHANNELS_PER_HEAD_INFO {sizes} divides a channel, which has one {shared if separate else same}")
     return groups if len(groups) > 1 else []
 
 

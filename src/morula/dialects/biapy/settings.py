@@ -194,7 +194,10 @@ class Settings:
             if key in self._spread and any(self._places[other] == self._places[key] for other in self._read & self._places.keys()):
                 continue
             known.add(self.spelling(key))
-            self.remark(key, self.unmet(row) or row.no_effect or "it belongs to a step that this job does not have")
+            if key in self._spread:
+                self.remark(key, "none of the keys that it stands for is used")
+            else:
+                self.remark(key, self.unmet(row) or row.no_effect or "it belongs to a step that this job does not have")
 
     def trace(self, problem: Problem) -> Problem:
         """A problem of the native job at the key of the file that it comes from.

@@ -16,7 +16,7 @@ from morula.data.normalise import Normalisation
 from morula.dialects.biapy.results.names import biapy_names, biapy_tensors
 from morula.dialects.biapy.settings import Settings
 from morula.dialects.biapy.today import with_defaults
-from morula.dialects.converted import nested
+from morula.dialects.converted import Value, nested
 from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 from morula.methods import METHODS
@@ -55,7 +55,7 @@ def write_checkpoint(target: Path, model: Model, settings: Settings) -> Iterator
         "model": tensors,
         "optimizer": [],
         "epoch": "best",
-        "cfg": nested(with_defaults(settings)),
+        "cfg": nested(with_defaults(settings) | _heads(settings, model, separate=separate)),
         "biapy_version": "3.7.1",
         # what BiaPy's settings do not show, for `own_model`; BiaPy ignores it
         "morula": json.dumps(own),
@@ -63,6 +63,15 @@ def write_checkpoint(target: Path, model: Model, settings: Settings) -> Iterator
     with atomic(target) as part:
         torch.save(content, part)
     yield FileWritten(target, Artefact.MODEL, "weights with the names of BiaPy")
+
+
+def _heads(settings: Settings, model: Model, *, separate: bool) -> dict[str, Value]:
+    """Heads as they were built, where the job divides a channel among several."""
+    key = "PROBLEM.INSTANCE_SEG.CHANNELS_PER_HEAD_INFO"
+    built: list[Value] = [width for name, width in model.network.heads.items() if name != "classes"]
+    if not settings.items(key) or settings.items(key) == built:
+        return {}
+    return {key: built if len(built) > 1 else [], "PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD": separate}
 
 
 def own_model(content: Mapping[str, object], path: str) -> Model:

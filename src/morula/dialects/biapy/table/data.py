@@ -79,7 +79,7 @@ def _filters(part: str, section: str) -> Iterator[Key]:
         reason = "test images are predicted and scored as a whole, with the patches that BiaPy leaves empty"
         yield Key(switch, False, no_effect=reason)
         names: dict[str, Value] = {"PROPS": [], "VALUES": [], "SIGNS": [], "NORM_BEFORE": False}
-        yield from unused(f"{section}.FILTER_SAMPLES", names, f"{switch} is not set")
+        yield from unused(f"{section}.FILTER_SAMPLES", names, reason)
         yield Key(least, -1.0, no_effect=reason, former=True)
         return
     # validation images that are a part of the training images have the conditions of these
