@@ -97,6 +97,7 @@ def window_of(viewer: Any, name: str) -> Any:
 def supervised(tour: Tour) -> None:
     """Train on labels, segment, and measure."""
     viewer = tour.viewer
+    viewer.layers.clear()
     began = now()
     viewer.open_sample("morula", "nuclei_2d")
     train = window_of(viewer, "Train")
@@ -123,6 +124,7 @@ def supervised(tour: Tour) -> None:
     slider = segment.sliders["objects.refine.remove_small"].slider
     slider.setValue(slider.maximum() // 4)
     tour.wait(lambda: not segment.decoding.running)
+    segment.parent().raise_()
     tour.done("segment-slider", began)
     began = now()
     measure = window_of(viewer, "Measure")
@@ -186,6 +188,7 @@ def volume(tour: Tour) -> None:
     viewer.dims.ndisplay = 3
     viewer.reset_view()
     viewer.scene.camera.angles = (10, 30, -20)
+    viewer.scene.camera.zoom *= 0.75
     tour.done("volume-objects", began)
     viewer.dims.ndisplay = 2
 

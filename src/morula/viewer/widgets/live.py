@@ -156,12 +156,17 @@ class Curves(pyqtgraph.GraphicsLayoutWidget):
             return
         plot = self.plots[missing[0]] = self.addPlot(title=missing[0])
         plot.setLabel("bottom", "epoch")
-        plot.addLegend(offset=(-5, 5))
+        if len(names := self._names(missing[0])) > 1:  # one line has the name of the plot
+            plot.addLegend(offset=(-5, 1), colCount=len(names))
         self._draw(missing[0])
+
+    def _names(self, title: str) -> list[str]:
+        """The figures that a plot shows."""
+        return list(dict.fromkeys(name for epoch in self.epochs for name in epoch.figures if plot_of(name) == title))
 
     def _draw(self, title: str) -> None:
         """The lines of a plot."""
-        for name in dict.fromkeys(name for epoch in self.epochs for name in epoch.figures if plot_of(name) == title):
+        for name in self._names(title):
             if name not in self.lines:
                 pen = pyqtgraph.mkPen(COLOURS[len(self.plots[title].listDataItems()) % len(COLOURS)], width=2)
                 dots = {"symbol": "o", "symbolSize": 4, "symbolBrush": pen.color(), "symbolPen": None}

@@ -192,6 +192,9 @@ class TrainWidget(QWidget):
         if self.point.labelled and layers is not None and self.labels.layer is None:
             show_error(f"{self.point.name} learns from labels, but no labels layer is chosen on the tab Data. WNet3D needs none.")
             return
+        if self._timer.isActive():  # the values were changed just now: the line tells what is started
+            self._timer.stop()
+            self._plan()
         job, overrides, output = self.job(), self.overrides(), self._folder()
         self._begin(lambda stop: _training(job, output, stop, layers=layers, overrides=overrides), output)
 
