@@ -141,3 +141,34 @@ def test_errors():
     for wrong in ({"kind": "zscore", "low": 1}, {"kind": "percentile", "low": 9, "high": 3}, {"kind": "fixed", "scale": 0.0}):
         with pytest.raises(ValidationError):
             adapter.validate_python(wrong)
+
+
+@pytest.mark.parametrize("per", ["image", "patch"])
+@pytest.mark.parametrize(("low", "high"), [(2.0, None), (None, 6.0), (2.0, 6.0)])
+def test_limits_take_the_place_of_the_extremes(per, low, high):
+    array = np.array([[0.0, 1, 4, 8]])
+    found = statistics(Image(array, "YX"), MinMax(per=per, low=low, high=high, range=(-1, 1))).apply(array[None])
+    bottom, top = 0.0 if low is None else low, 8.0 if high is None else high
+    np.testing.assert_allclose(found[0], np.clip(2 * (array - bottom) / (top - bottom) - 1, -1, 1), atol=1e-6)
+
+
+def test_limits_in_the_wrong_order():
+    with pytest.raises(ValidationError):
+        MinMax(low=3.0, high=3.0)
+
+
+def test_all_voxels_of_a_large_image(monkeypatch):
+    array = np.zeros((64, 64), np.uint16)
+    array[:4, :4] = 1000
+    monkeypatch.setattr("morula.data.normalise.LIMIT", 256)
+    monkeypatch.setattr("morula.data.intensity._BLOCK", 64)
+    monkeypatch.setattr("morula.data.intensity._MERGED", 3)
+    for measured in (statistics(Image(array, "YX"), ZScore(voxels="all")), data_set_statistics([Image(array, "YX")], ZScore(voxels="all"))):
+        assert (measured.offset, measured.scale) == (pytest.approx((array.mean(),)), pytest.approx((array.std(),)))
+    assert statistics(Image(array, "YX"), ZScore()).offset != pytest.approx((array.mean(),))
+
+
+def test_eps_of_a_patch():
+    array = np.array([[[1.0, 3.0]]])
+    assert statistics(Image(array[0], "YX"), ZScore(per="patch", eps=4)).apply(array).tolist() == [[[-0.25, 0.25]]]
+    assert statistics(Image(array[0], "YX"), MinMax(per="patch", eps=2)).apply(array).tolist() == [[[0.0, 0.5]]]

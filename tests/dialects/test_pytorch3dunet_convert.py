@@ -332,6 +332,27 @@ EXACT |= {
         "lr_scheduler": {**PLATEAU, "mode": "max"},
         "eval_metric": {"name": "MeanIoU", "ignore_index": 3},
     },
+    "plateau of filtered validation patches": {
+        "trainer.validate_after_iters": 1,
+        "lr_scheduler": {**PLATEAU, "mode": "max"},
+        "optimizer.learning_rate": 0.1,
+        "eval_metric.name": "DiceCoefficient",
+        "loaders.train.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "threshold": 0.7, "slack_acceptance": 0.0},
+        "loaders.val.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "threshold": 0.803, "slack_acceptance": 0.0},
+    },
+    "eps": {RAW: [{**STANDARD, "eps": 2.0}], "optimizer": OBJECTS["optimizer"]},
+    "eps of percentiles": {RAW: [{"name": "PercentileNormalizer", "eps": 2.0}], "optimizer": OBJECTS["optimizer"]},
+    "lower limit": {RAW: [{"name": "Normalize", "min_value": 0.0, "eps": 0.3}], "optimizer": OBJECTS["optimizer"]},
+    "upper limit": {RAW: [{"name": "Normalize", "max_value": 1.0, "norm01": True}], "optimizer": OBJECTS["optimizer"]},
+    "large volumes": {
+        "loaders.global_normalization": True,
+        "loaders.train.file_paths": ["large.h5"],
+        "loaders.raw_internal_path": "bright",
+        "loaders.label_internal_path": "dim",
+        "loaders.val.file_paths": ["large_val.h5"],
+        "loaders.*.slice_builder": {**BUILDER, "patch_shape": [16, 16, 16], "stride_shape": [1000, 1000, 1000]},
+        "optimizer": OBJECTS["optimizer"],
+    },
     "patches of ignored voxels": {
         "loaders.label_internal_path": "half",
         LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}],
@@ -390,11 +411,9 @@ NOTED = {
     "labels between voxels": ({RAW: [STANDARD, BEND], LABEL: [BEND, MASK]}, "loaders.train.transformer.label"),
     "two normalisations": ({RAW: [STANDARD, {"name": "Normalize"}]}, "loaders.train.transformer.raw"),
     "noise before the normalisation": ({RAW: [POISSON, STANDARD]}, "loaders.train.transformer.raw"),
-    "eps": ({RAW: [{**STANDARD, "eps": 0.1}]}, "loaders.train.transformer.raw"),
-    "one limit": ({RAW: [{"name": "Normalize", "min_value": 0.0}]}, "loaders.train.transformer.raw"),
-    "large volumes": (
-        {"loaders.global_normalization": True, "loaders.raw_internal_path": "large", "loaders.label_internal_path": "large"},
-        "loaders.global_normalization",
+    "eps of whole volumes": (
+        {"loaders.global_normalization": True, RAW: [{**STANDARD, "eps": 0.1}]},
+        "loaders.train.transformer.raw",
     ),
     "voxel size": (
         {"loaders.raw_internal_path": "uneven", RAW: [STANDARD, {"name": "RandomRotate"}], LABEL: [{"name": "RandomRotate"}, MASK]},
@@ -425,6 +444,15 @@ NOTED = {
     "weights of voxels": ({"loaders.weight_internal_path": "weight"}, "loaders.weight_internal_path"),
     "eval_metric": ({"eval_metric.name": "MeanIoU", "eval_metric.skip_channels": [0]}, "eval_metric"),
     "final_sigmoid": ({**FIVE, "model.final_sigmoid": True}, "model.final_sigmoid"),
+    "validation filter": ({"loaders.val.slice_builder": {**BUILDER, "name": "FilterSliceBuilder"}}, "loaders.val.slice_builder"),
+    "validation patches": (
+        {"loaders.val.slice_builder": {**BUILDER, "patch_shape": [8, 16, 16], "stride_shape": [8, 16, 16]}},
+        "loaders.val.slice_builder",
+    ),
+    "validation normalisation": (
+        {"loaders.val.transformer": {"raw": [{"name": "Normalize"}], "label": MASKS["label"]}},
+        "loaders.val.transformer.raw",
+    ),
     "validation strides": ({"loaders.val.slice_builder": {**BUILDER, "stride_shape": [2, 8, 8]}}, "loaders.val.slice_builder"),
 }
 
@@ -447,6 +475,15 @@ REFUSED = {
         },
         "loss.pos_weight",
     ),
+    "weights of Dice of channels of different kinds": (
+        {
+            LABEL: [{"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1]}],
+            "model.out_channels": 4,
+            "loss": {"name": "DiceLoss", "weight": [1.0, 2.0, 1.0, 1.0]},
+        },
+        "loss.weight",
+    ),
+    "weights of another number of channels": ({"loss": {"name": "DiceLoss", "weight": [1.0, 2.0]}}, "loss.weight"),
     "two offsets along z": (
         {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 1]}], "model.out_channels": 6},
         TARGETS,
@@ -532,7 +569,12 @@ def small(tmp_path_factory):
             for key, edges in (("flat", (4.0, 1.0, 1.0)), ("uneven", (4.0, 2.0, 1.0))):
                 file[key] = np.asarray(file["raw"])
                 file[key].attrs["element_size_um"] = edges
-            file.create_dataset("large", (65, 512, 512), np.uint8, chunks=(1, 64, 64))  # no chunk is written
+    for name in ("large.h5", "large_val.h5"):
+        with h5py.File(folder / name, "w") as file:
+            for key, highest in (("bright", 255), ("dim", 2)):
+                values = np.zeros((16, 1024, 1056), np.uint8)
+                values[:, :16, :16] = rng.integers(0, highest, (16, 16, 16))  # which blocks that are spread over the volume may miss
+                file.create_dataset(key, data=values, chunks=(16, 256, 264), compression="gzip", compression_opts=1)
     shutil.copyfile(folder / "second.h5", folder / "plain")
     tifffile.imwrite(folder / "a.tif", rng.normal(size=(8, 16, 16)).astype(np.float32), metadata={"axes": "ZYX"})
     tifffile.imwrite(folder / "b.tif", rng.integers(0, 5, (8, 16, 16)).astype(np.uint16), metadata={"axes": "ZYX"})

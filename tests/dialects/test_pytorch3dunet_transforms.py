@@ -10,17 +10,19 @@ from scipy.ndimage import gaussian_filter
 from skimage.segmentation import find_boundaries
 from unet3d_jobs import changed, small_job, written
 
+from morula.core.axes import Axes
 from morula.core.errors import JobError
+from morula.core.image import Image
 from morula.core.region import Region
 from morula.data.augment.blur import Blur
 from morula.data.augment.elastic_noise import smoothed_noise
 from morula.data.loader import make_loader
 from morula.dialects.pytorch3dunet.job import read_job
-from morula.dialects.pytorch3dunet.patches import grid_of, measure, patches_of
+from morula.dialects.pytorch3dunet.patches import grid_of, patches_of
 from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.targets import appended, renumbered
 from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, encoded, parse_lists, transform_label, values
-from morula.dialects.pytorch3dunet.transforms import Scaling
+from morula.dialects.pytorch3dunet.transforms import Scaling, records_of
 from morula.dialects.pytorch3dunet.volumes import Volume
 from morula.testing.errors import raises
 
@@ -228,12 +230,18 @@ def test_patch_larger_than_the_volume():
 
 def test_global_normalization():
     raw = (rng().random((2, 5, 7, 9)) * 1000 + 50_000).astype(np.float32)
-    found = measure(raw)
-    assert found.mean == pytest.approx(raw.mean(dtype=np.float64))
-    assert found.std == pytest.approx(raw.std(dtype=np.float64), rel=1e-6)
-    assert found.percentile(99.6) == pytest.approx(np.percentile(raw, 99.6), rel=1e-6)
+    lists = parse_lists(
+        TransformerOptions(raw=[{"name": "Standardize", "channelwise": True}, {"name": "PercentileNormalizer"}, {"name": "Normalize"}])
+    )
+    standard, percentiles, none = records_of(lists.raw, Image(raw, Axes("CZYX")))
+    assert standard.offset == pytest.approx((raw.mean(dtype=np.float64),) * 2)
+    assert standard.scale == pytest.approx((raw.std(dtype=np.float64),) * 2, rel=1e-6)
+    low, high = np.percentile(raw, [1, 99.6])
+    assert percentiles.offset == pytest.approx((low, low), rel=1e-6)
+    assert percentiles.scale == pytest.approx((high - low,) * 2, rel=1e-4)
+    assert none is None
     made = patches([{"name": "Standardize"}], shape=(8, 16, 24))
-    told = patches_of(made.volumes, made.grids, made.lists, statistics=[measure(made.volumes[0].raw)])
+    told = patches_of(made.volumes, made.grids, made.lists, whole=True)
     whole = np.concatenate([told.sample(0, index)["image"] for index in range(2)])
     assert whole.mean() == pytest.approx(0, abs=1e-5)
     assert whole.std() == pytest.approx(1, rel=1e-4)

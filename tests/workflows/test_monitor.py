@@ -47,6 +47,18 @@ def test_best_restart_has_the_best_figure(data3d: Path, tmp_path: Path) -> None:
     assert kept == (tmp_path / f"run/starts/{1 + int(np.argmax(best))}/model/weights.safetensors").read_bytes()
 
 
+def test_validation_patches_have_enough_labels(data3d: Path) -> None:
+    path = written(data3d.parent, MASKS, "dice", validate="{raw: data/train/images, labels: data/train/labels}")
+    every = prepare(load_job(path)).validation
+    assert every is not None
+    shares = [float((every.sample(0, index)["targets"][0] > 0).mean()) for index in range(len(every))]
+    least = float(np.median(shares))
+    some = prepare(load_job(path, overrides=[f"sampling.least_labelled_validation={least}"])).validation
+    assert some is not None
+    assert len(some) == sum(share > least for share in shares)
+    assert 0 < len(some) < len(every)
+
+
 @pytest.mark.parametrize(
     ("method", "monitor", "validate"),
     [

@@ -130,6 +130,7 @@ def test_descriptions_of_version_4_are_read(package: Path, tmp_path: Path) -> No
         (ZScore(), None),
         (ZScore(clip=(-1, 1), channels="together"), None),
         (MinMax(), None),
+        (MinMax(low=80, high=120, range=(-1, 1)), None),
         (Fixed(offset=100, scale=20, clip=(-1, 1)), None),
         (Percentile(per="data_set"), Normalisation((90.0, 80.0), (20.0, 30.0))),
     ],
@@ -143,6 +144,11 @@ def test_normalisations_survive_the_specification(options: Options, stored: Norm
     again = morula.Image(array, "CYX")
     read = {"zscore": ZScore, "percentile": Percentile, "minmax": MinMax, "fixed": Fixed}[normalise_of(steps, "a.zip")["kind"]]
     np.testing.assert_allclose(statistics(again, read.model_validate(normalise_of(steps, "a.zip"))).apply(array), expected, atol=2e-4)
+
+
+def test_one_limit_is_not_in_the_specification() -> None:
+    with raises("zoo.normalisation", key="sampling.normalise"):
+        steps_of(MinMax(low=80), None, "yx")
 
 
 def external(name: str) -> bytes:

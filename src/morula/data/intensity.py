@@ -16,6 +16,7 @@ LIMIT = 2**24
 """Voxels per channel that are read; a larger image is represented by blocks."""
 
 _BLOCK = 2**20
+_MERGED = 64
 _KEPT = 2**22  # floats have too many distinct values to be counted: at most so many are kept, because sorting more takes seconds
 
 
@@ -98,11 +99,14 @@ def _block_shape(image: Image) -> tuple[int, ...]:
     return tuple(block)
 
 
-def sampled_blocks(image: Image, limit: int = LIMIT) -> Iterator[np.ndarray]:
-    """C(Z)YX blocks of an image: all of it up to `limit` voxels per channel, else as many whole blocks, chosen with a fixed seed."""
+def sampled_blocks(image: Image, limit: int | None = LIMIT) -> Iterator[np.ndarray]:
+    """C(Z)YX blocks of an image: all of it up to `limit` voxels per channel, else as many whole blocks, chosen with a fixed seed.
+
+    Without a limit, all of it.
+    """
     boxes = list(blocks(image.spatial_shape, _block_shape(image)))
     total = int(np.prod(image.spatial_shape, dtype=np.int64))
-    if total > limit:
+    if limit is not None and total > limit:
         # a fixed seed: the same image always has the same normalisation
         order = np.random.default_rng(0).permutation(len(boxes))
         wanted = max(1, round(len(boxes) * limit / total))
@@ -111,11 +115,11 @@ def sampled_blocks(image: Image, limit: int = LIMIT) -> Iterator[np.ndarray]:
         yield crop(image, Region(box.start, box.stop))
 
 
-def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
+def distributions(image: Image, limit: int | None = LIMIT) -> list[Distribution]:
     """The intensity distribution of each channel of an image.
 
     Memory is bounded: of an image with more than `limit` voxels per channel, blocks spread over it are read (always the same ones). Of
-    floats and wide integers at most about 2**22 of the values are kept, including the extremes.
+    floats and wide integers at most about 2**22 of the values are kept, including the extremes. Without a limit, all blocks are read.
 
     Raises:
         DataError: for an empty image, or values that are not finite.
@@ -124,7 +128,8 @@ def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
     if 0 in image.shape:
         raise DataError("image.empty", f"the image has no voxels (shape {image.shape})", file=name, remedy="Leave it out.")
     parts: list[list[Distribution]] = [[] for _ in range(image.n_channels)]
-    total = min(limit, int(np.prod(image.spatial_shape, dtype=np.int64)))
+    voxels = int(np.prod(image.spatial_shape, dtype=np.int64))
+    total = voxels if limit is None else min(limit, voxels)
     stride = 1 if image.dtype.itemsize <= 2 or total <= _KEPT else -(-total // _KEPT) | 1  # odd: not the same columns of every row
     for block in sampled_blocks(image, limit):
         if block.dtype.kind == "f" and not np.isfinite(block).all():
@@ -136,6 +141,8 @@ def distributions(image: Image, limit: int = LIMIT) -> list[Distribution]:
             )
         for channel, values in enumerate(block):
             parts[channel].append(Distribution.of(_thinned(values, stride)))
+            # many blocks of many values would fill the memory
+            parts[channel] = [Distribution.merge(parts[channel])] if len(parts[channel]) >= _MERGED else parts[channel]
     return [Distribution.merge(channel) if len(channel) > 1 else channel[0] for channel in parts]
 
 

@@ -21,6 +21,10 @@ class _Measured(Base):
     does by default; the same voxel then has different values in different patches."""
     channels: Literal["each", "together"] = "each"
     """One scale per channel, or one for all channels."""
+    voxels: Literal["sample", "all"] = "sample"
+    """Voxels that are measured: of images above 16 million voxels, blocks that are spread over them, or all."""
+    eps: float = Field(1e-10, ge=0)
+    """Added to the difference of two values of a patch (with `zscore`: smallest standard deviation), against a division by 0."""
 
 
 class Percentile(_Measured):
@@ -60,6 +64,21 @@ class MinMax(_Measured):
     """Map the smallest value to 0 and the largest to 1."""
     range: tuple[float, float] = (0.0, 1.0)
     """What the smallest and the largest value become, where not 0 and 1."""
+    low: float | None = None
+    """Number that takes the place of the smallest value; values below are clipped."""
+    high: float | None = None
+    """Number that takes the place of the largest value; values above are clipped."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MinMax:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise OptionError("normalisation.limits", f"low must be below high ({self.high:g})", key="low", value=self.low)
+        return self
+
+    @property
+    def clip(self) -> tuple[float, float] | None:
+        """Limits of the result."""
+        return None if self.low is None and self.high is None else self.range
 
 
 class Fixed(Base):
@@ -81,7 +100,6 @@ class Fixed(Base):
         return self
 
 
-_SMALL = 1e-10  # keeps a constant patch from a division by 0
 Options: TypeAlias = Annotated[Percentile | ZScore | MinMax | Fixed, Field(discriminator="kind")]
 
 
@@ -159,8 +177,6 @@ class PatchNormalisation(Normalisation):
     """
 
     options: Percentile | ZScore | MinMax = field(default_factory=ZScore)
-    eps: float = _SMALL
-    """Keeps a constant patch from a division by 0."""
 
     def apply(self, array: np.ndarray) -> np.ndarray:
         """The array C(Z)YX brought to scale, float32."""
@@ -171,16 +187,17 @@ class PatchNormalisation(Normalisation):
         match self.options:
             case ZScore():
                 offset, scale = array.mean(axes, np.float64, keepdims=True), array.std(axes, np.float64, keepdims=True)
-                scale, clip = np.maximum(scale, self.eps), self.options.clip
+                scale, clip = np.maximum(scale, self.options.eps), self.options.clip
             case Percentile():
                 offset, high = np.percentile(array, [self.options.low, self.options.high], axis=axes, keepdims=True)
-                scale = (high - offset + self.eps) / self.options.top
+                scale = (high - offset + self.options.eps) / self.options.top
                 clip = (0.0, self.options.top) if self.options.clip else None
             case MinMax():
                 low, high = self.options.range
-                offset, scale = array.min(axes, keepdims=True).astype(np.float64), np.ptp(array, axes, keepdims=True).astype(np.float64)
-                scale = (scale + self.eps) / (high - low)
-                offset = offset - low * scale
+                ends = ((np.min, self.options.low), (np.max, self.options.high))
+                offset, top = (np.asarray(measure(array, axes, keepdims=True) if end is None else end, np.float64) for measure, end in ends)
+                scale = (top - offset + self.options.eps) / (high - low)
+                offset, clip = offset - low * scale, self.options.clip
         result = ((array - offset) / scale).astype(np.float32)
         return result if clip is None else np.clip(result, *clip, out=result)
 
@@ -202,7 +219,8 @@ def _offset_and_scale(distribution: Distribution, options: Percentile | ZScore |
         case ZScore():
             offset, scale = distribution.mean, distribution.std
         case MinMax():
-            offset, scale = distribution.low, distribution.high - distribution.low
+            offset = distribution.low if options.low is None else options.low
+            scale = (distribution.high if options.high is None else options.high) - offset
     # a smaller scale is rounding noise of a constant image
     if scale > 1e-9 * max(abs(offset), 1e-20):
         return offset, scale
@@ -223,7 +241,7 @@ def _record(parts: list[Distribution], options: Percentile | ZScore | MinMax) ->
     if isinstance(options, Percentile):
         top = options.top
         clip = (0.0, top) if options.clip else None
-    elif isinstance(options, ZScore):
+    else:
         clip = options.clip
     return Normalisation(tuple(o for o, _ in pairs), tuple(s / top for _, s in pairs), clip)
 
@@ -240,10 +258,21 @@ def _fixed(options: Fixed, n_channels: int) -> Normalisation:
     return Normalisation(per_channel(options.offset, "offset"), per_channel(options.scale, "scale"), options.clip)
 
 
+def stated(options: Options, n_channels: int) -> Normalisation | None:
+    """The normalisation that follows from the options alone: by given numbers, or of each patch; `None` where images are to be measured.
+
+    Raises:
+        DataError: for another number of channels than the options have numbers for.
+    """
+    if isinstance(options, Fixed):
+        return _fixed(options, n_channels)
+    return PatchNormalisation((), (), options=options) if options.per == "patch" else None
+
+
 def statistics(image: Image, options: Options) -> Normalisation:
     """The normalisation of one image.
 
-    At most about 2**24 voxels per channel are read. A constant image gets the scale 1, never NaN.
+    At most about 2**24 voxels per channel are read, unless the options say `all`. A constant image gets the scale 1, never NaN.
 
     Raises:
         DataError: for an empty image or values that are not finite.
@@ -252,11 +281,11 @@ def statistics(image: Image, options: Options) -> Normalisation:
         >>> statistics(Image(np.arange(101.0).reshape(1, 101), "YX"), Percentile(low=10, high=90))
         Normalisation(offset=(10.0,), scale=(80.0,), clip=None)
     """
-    if isinstance(options, Fixed):
-        return _fixed(options, image.n_channels)
-    if options.per == "patch":
-        return PatchNormalisation((), (), options=options)
-    return _record(distributions(image), options)
+    found = stated(options, image.n_channels)
+    if found is not None:
+        return found
+    assert not isinstance(options, Fixed)
+    return _record(distributions(image, LIMIT if options.voxels == "sample" else None), options)
 
 
 def data_set_statistics(images: Sequence[Image], options: Options) -> Normalisation:
@@ -274,7 +303,7 @@ def data_set_statistics(images: Sequence[Image], options: Options) -> Normalisat
         )
     if isinstance(options, Fixed):
         return _fixed(options, channels[0])
-    limit = max(LIMIT // len(images), 2**16)
+    limit = max(LIMIT // len(images), 2**16) if options.voxels == "sample" else None
     parts = [distributions(image, limit) for image in images]
     return _record([Distribution.merge(column) for column in zip(*parts, strict=True)], options)
 

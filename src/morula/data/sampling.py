@@ -32,8 +32,10 @@ class Options(Base):
     """Share of the random patches that are centred on labelled foreground."""
     least_labelled: float | None = Field(None, ge=0, le=1)
     """Share of labelled voxels above which a patch of a grid is used; all patches are used when left out."""
+    least_labelled_validation: float | None = Field(None, ge=0, le=1)
+    """The same share as `least_labelled`, for the patches that the network is validated on."""
     accept_unlabelled: float = Field(0.0, ge=0, le=1)
-    """Share of the other patches that are used with `least_labelled`."""
+    """Share of the other patches that are used with `least_labelled` and `least_labelled_validation`."""
     leave_out: AnyOfAll = ()
     """Patches of a grid that are not used: lists of conditions on the `mean`, `min` and `max` of their values and on `foreground`, their
     share of labelled voxels, such as `[[mean < 20], [max < 50, foreground < 0.1]]`; a patch is left out when it satisfies all conditions of

@@ -276,6 +276,8 @@ def _of_validation(sampling: PatchOptions) -> PatchOptions:
         leave_out=sampling.leave_out_validation,
         leave_out_images=sampling.leave_out_images,
         leave_out_normalised=sampling.leave_out_normalised,
+        least_labelled=sampling.least_labelled_validation,
+        accept_unlabelled=sampling.accept_unlabelled,
         only_annotated=sampling.only_annotated,
     )
 

@@ -19,8 +19,7 @@ from morula.data.augment.affine import Rotate
 from morula.data.augment.base import AnyAugmentation
 from morula.data.augment.blur import Blur
 from morula.data.augment.orient import Rotate90
-from morula.data.intensity import LIMIT
-from morula.data.normalise import MinMax
+from morula.data.normalise import Fixed, MinMax
 from morula.data.normalise import Options as Normalised
 from morula.dialects.converted import Converted, nested
 from morula.dialects.pytorch3dunet.conflicts import training_warnings
@@ -34,7 +33,7 @@ from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_
 from morula.dialects.pytorch3dunet.patches import build_slices
 from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, PhaseName
 from morula.dialects.pytorch3dunet.transform_lists import parse_lists, spline_order
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, Normalisation, Normalize, RandomIntensity, native_scaling
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, Normalisation, RandomIntensity, native_scaling
 from morula.dialects.pytorch3dunet.volumes import Place, Volume, find_files, is_hdf5, open_volume
 from morula.training.options import Argument, Optimiser, Schedule, TorchSchedule
 
@@ -178,6 +177,8 @@ def _sampling(training: Training, ignored: int | None) -> Section:
     found = {**_patches(training), **({} if order == 1 else {"spline_order": order})}
     if builder is not None and found.get("kind") == "grid":
         found |= {"least_labelled": builder.threshold, "accept_unlabelled": builder.slack_acceptance}
+        if _filtered_alike(training):
+            found["least_labelled_validation"] = training.learning.val.slice_builder.threshold  # type: ignore[union-attr]
         unlabelled = training.occurring(builder.ignore_index)
         if unlabelled != ignored and (unlabelled, ignored) != (0, None):
             text = "counts as labelled." if ignored is None else f"the label that the loss ignores, {ignored}, counts as unlabelled."
@@ -219,19 +220,12 @@ def _normalise(training: Training) -> Section:
         notes.add(RAW, f"only the first of {', '.join(transform.name for transform, _ in scalings)} is converted.")
     if any(isinstance(earlier, RandomIntensity) for earlier in raw[: raw.index(each)]):
         notes.add(RAW, f"{each.name} is applied before all random changes of intensity.")
-    if isinstance(each, Normalisation) and each.eps != 1e-10:
-        notes.add(RAW, f"eps of {each.name} is 1e-10.")
+    if whole and isinstance(each, Normalisation) and each.eps != 1e-10:
+        notes.add(RAW, f"eps of {each.name} has no effect on the scale of whole images.")
     found = _variant(options)
-    if options.kind == "fixed":
-        return found
-    if isinstance(options, MinMax):
-        if isinstance(each, Normalize) and (each.min_value, each.max_value) != (None, None):
-            notes.add(RAW, "Normalize with one limit uses the extremes of the patch.")
-    elif whole:
-        if not training.volumes or any(math.prod(volume.shape) > LIMIT for volume in training.volumes):
-            notes.add("loaders.global_normalization", "of an image above 16 million voxels, blocks that are spread over it are measured.")
-        return {**found, "per": "image", "channels": "together"}
-    return {**found, "per": "patch"}
+    if whole and not isinstance(options, MinMax | Fixed):
+        return {**found, "per": "image", "channels": "together", "voxels": "all"}
+    return found
 
 
 def _follows_edges(training: Training, augmentations: Sequence[AnyAugmentation]) -> bool:
@@ -303,12 +297,23 @@ def _monitor(training: Training, method: Method) -> str | None:
     return None
 
 
+def _filtered_alike(training: Training) -> bool:
+    """Whether the validation patches are chosen as those of the training, by another share at most."""
+    train, val = training.filtered, training.learning.val.slice_builder
+    same = ("name", "slack_acceptance", "ignore_index")
+    return train is not None and val is not None and all(getattr(train, key) == getattr(val, key) for key in same)
+
+
 def _validation_notes(training: Training) -> None:
     """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
     notes, train, val = training.notes, training.learning.train, training.learning.val
     builder, lists = val.slice_builder, parse_lists(val.transformer)
-    shapes = [None if each.slice_builder is None else each.slice_builder.patch_shape for each in (train, val)]
-    if builder is not None and (builder.stride_shape != builder.patch_shape or shapes[0] != shapes[1] or builder.name != "SliceBuilder"):
+    shapes = {each.slice_builder.patch_shape for each in (train, val) if each.slice_builder is not None}
+    if builder is not None and (
+        builder.stride_shape != builder.patch_shape
+        or len(shapes) > 1
+        or (builder.name == "FilterSliceBuilder" and not _filtered_alike(training))
+    ):
         notes.add("loaders.val.slice_builder", "validation patches are those of the training, and cover each image once.")
     if any(transform.augmentation() is not None or isinstance(transform, CropToFixed) for transform in lists.raw):
         notes.add("loaders.val.transformer.raw", "random transforms are left out.")

@@ -145,14 +145,11 @@ def _shares(loss: LossOptions, widths: Sequence[int]) -> list[float]:
 def _loss_options(training: Training, loss: LossOptions, widths: Sequence[int], ignored: int | None) -> Section:
     options: Section = {name: list(value) if isinstance(value, tuple) else value for name, value in loss.arguments.items()}
     options.pop("activation", None)
-    if max(widths) == 1:
-        options.pop("over_channels", None)  # of one channel, both means are the same
-    if isinstance(loss, DiceLoss) and loss.weight and max(widths) > 1:
-        if len(widths) > 1:
-            raise refuse("loss.weight", "channels of different kinds have weights of their own", list(loss.weight))
-        options["channel_weights"] = list(loss.weight)
-    if len(widths) > 1 and isinstance(options.get("positive_weights"), list):
-        raise refuse("loss.pos_weight", "channels of different kinds have weights of their own", options["positive_weights"])
+    if max(widths) == 1:  # of one channel, all means are the same
+        options = {name: value for name, value in options.items() if name not in ("over_channels", "channel_weights")}
+    for name, key in (("positive_weights", "pos_weight"), ("channel_weights", "weight")):
+        if len(widths) > 1 and isinstance(options.get(name), list):
+            raise refuse(f"loss.{key}", "channels of different kinds have weights of their own", options[name])
     if ignored is None and loss.ignore_index in (0, 1):
         options["ignore_value"] = float(loss.ignore_index)
         if sum(widths) > 1 and loss.native in ("bce", "bce_dice"):

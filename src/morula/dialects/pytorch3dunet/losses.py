@@ -16,7 +16,7 @@ from morula.core.errors import DataError
 from morula.dialects.pytorch3dunet.keys import NotNegative, Section, Table, key
 from morula.losses import LOSSES as NATIVE_LOSSES
 from morula.losses.cross_entropy import class_indices
-from morula.losses.sums import Activation, Sums, checked_weights, prepare, voxel_mean, weight_sums
+from morula.losses.sums import Activation, Sums, prepare, voxel_mean, weight_sums
 
 NOT_A_CLASS = -100.0  # the default of ignore_index in torch.nn.CrossEntropyLoss
 Arguments = dict[str, Any]
@@ -146,17 +146,16 @@ class DiceLoss(OverlapLoss):
         None, "Factor of the overlap of each channel.", native="`method.weights`, `channel_weights` in `method.loss_options`"
     )
 
+    @property
+    def arguments(self) -> Arguments:
+        """See `LossOptions.arguments`."""
+        return super().arguments if self.weight is None else {**super().arguments, "channel_weights": self.weight}
+
     def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        sums, weights = super()._compute(logits, target, weight), checked_weights(self.weight, logits.shape[1])
-        return sums if weights is None else Sums(sums.parts, partial(_weighted_dice, weights=weights))
-
-
-def _weighted_dice(parts: Tensor, *, weights: tuple[float, ...]) -> Tensor:
-    """The weights multiply the overlap alone, as in the original: they are no weights of a mean."""
-    overlap, size = parts
-    present = size > 0
-    score = torch.where(present, 2 * overlap / torch.where(present, size, torch.ones_like(size)), torch.ones_like(size))
-    return 1 - (score * parts.new_tensor(weights)).mean()
+        """The weights multiply the overlap: 1 - mean(w s) of the scores s, where the native loss is the weighted mean of 1 - s."""
+        sums = super()._compute(logits, target, weight)
+        share = sum(self.weight or (1.0,)) / len(self.weight or (1.0,))
+        return Sums(sums.parts, lambda parts: 1 - share * (1 - sums.value(parts)))
 
 
 class GeneralizedDiceLoss(OverlapLoss):

@@ -14,9 +14,8 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError
 from morula.core.image import Image
 from morula.core.options import validated
-from morula.core.region import Region, blocks
+from morula.core.region import Region
 from morula.data.augment.base import AnyAugmentation
-from morula.data.intensity import Distribution
 from morula.data.labelled_grid import labelled_boxes
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
@@ -24,35 +23,9 @@ from morula.data.sampling import Boxes, Grid, Options, middle_box, random_box
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.targets import LabelTransform
 from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, Statistics, ToTensor, Transform, augmentations
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, ToTensor, Transform, augmentations, records_of
 from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
 from morula.io.lazy import without_z
-
-_MOST = 2**24  # values that percentiles are computed from; of more values, every n-th is used
-
-
-def measure(raw: ArraySource) -> Statistics:
-    """Mean, standard deviation and percentiles of a volume CZYX, which is read block by block.
-
-    Mean and standard deviation are exact. Of more than 2**24 values, percentiles are those of every n-th.
-    """
-    total = int(np.prod(raw.shape, dtype=np.int64))
-    # odd, so that a stride along rows of even length reaches all columns
-    stride = max(1, -(-total // _MOST)) | 1
-    sums, count = np.zeros(2), 0
-    shift: float | None = None
-    parts = []
-    for box in blocks(raw.shape[1:], (max(1, 2**22 // int(np.prod(raw.shape[2:]))), *raw.shape[2:])):
-        block = np.asarray(raw[(slice(None), *box.slices)])
-        exact = block.astype(np.float64)
-        shift = float(exact.flat[0]) if shift is None else shift  # close to the mean, so that the squares do not cancel
-        exact -= shift
-        sums += exact.sum(), np.einsum("czyx,czyx->", exact, exact)
-        count += block.size
-        parts.append(Distribution.of(block.ravel()[::stride] if total > _MOST else block))
-    mean, square = sums / count
-    distribution = Distribution.merge(parts) if len(parts) > 1 else parts[0]
-    return Statistics(mean + (shift or 0.0), float(np.sqrt(max(square - mean * mean, 0.0))), distribution.percentile)
 
 
 class _AsIs(Normalisation):
@@ -98,12 +71,12 @@ class Patches(PatchDataset):
     Attributes:
         volumes: their volumes.
         lists: their transforms.
-        statistics: of each volume, where intensities are normalised by them.
+        records: of each volume and transform, where intensities are normalised by the statistics of whole volumes.
     """
 
     volumes: Sequence[Volume] = ()
     lists: Lists = field(default_factory=Lists)
-    statistics: Sequence[Statistics | None] = ()
+    records: Sequence[Sequence[Normalisation | None]] = ()
 
     @property
     def in_channels(self) -> int:
@@ -118,7 +91,7 @@ class Patches(PatchDataset):
 
     def augmentations_of(self, number: int) -> Sequence[AnyAugmentation]:
         """See `PatchDataset.augmentations_of`."""
-        return augmentations(self.lists.raw, self.statistics[number] if self.statistics else None)
+        return augmentations(self.lists.raw, self.records[number] if self.records else ())
 
     def sample(self, epoch: int, index: int) -> dict[str, np.ndarray]:
         """A patch: ``image`` CZYX float32, ``targets`` as the label list makes them, ``weight`` where there is one, ``name``.
@@ -141,7 +114,7 @@ def patches_of(
     *,
     seed: int = 0,
     in_memory: bool = True,
-    statistics: Sequence[Statistics | None] = (),
+    whole: bool = False,
     scale: tuple[int | None, float] = (None, 0.0),
 ) -> Patches:
     """Patches of volumes.
@@ -152,7 +125,7 @@ def patches_of(
         lists: their transforms.
         seed: seed of all random numbers.
         in_memory: whether the volumes are read at the start and kept.
-        statistics: of each volume, where intensities are normalised by them.
+        whole: whether intensities are normalised by the statistics of whole volumes.
         scale: voxels by which one side of a patch is moved at random, and the share of patches whose scale is changed.
     """
     labels, (voxels, share) = volumes[0].labels, scale
@@ -183,7 +156,7 @@ def patches_of(
         cache=2**63 if in_memory else 0,
         volumes=volumes,
         lists=lists,
-        statistics=statistics,
+        records=[records_of(lists.raw, source.image) for source in sources] if whole else (),
     )
 
 
@@ -254,7 +227,7 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
         parse_lists(phase.transformer),
         seed=seed,
         in_memory=loaders.dataset != "LazyHDF5Dataset",
-        statistics=[measure(volume.raw) for volume in volumes] if loaders.global_normalization else (),
+        whole=loaders.global_normalization,
         scale=(loaders.random_scale, loaders.random_scale_probability),
     )
 

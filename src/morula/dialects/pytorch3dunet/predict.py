@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cc3d
@@ -17,6 +18,7 @@ from morula.core.axes import Axes
 from morula.core.claims import claimed
 from morula.core.errors import FileWriteError, JobError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Started, Warned, below
+from morula.core.image import Image
 from morula.core.location import split_location, stem_of
 from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_outputs
@@ -24,11 +26,10 @@ from morula.core.remedy import Remedy
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, read_job
 from morula.dialects.pytorch3dunet.metrics import build_metric
-from morula.dialects.pytorch3dunet.patches import measure
 from morula.dialects.pytorch3dunet.prediction_output import Sink, chunks, class_scores, layout
 from morula.dialects.pytorch3dunet.sections import PredictorOptions
 from morula.dialects.pytorch3dunet.transform_lists import parse_lists
-from morula.dialects.pytorch3dunet.transforms import RandomIntensity, Statistics, Transform, scaling_of
+from morula.dialects.pytorch3dunet.transforms import RandomIntensity, Scale, Scaling, augmentations, records_of
 from morula.dialects.pytorch3dunet.volumes import Place, Volume, channel_problems, open_array, try_volumes
 from morula.io.formats.base import Target
 from morula.io.formats.hdf5 import WritableFile, create
@@ -193,9 +194,11 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     options, phase = job.predictor, job.loaders.test
     assert phase is not None
     raw = volume.raw if job.loaders.dataset == "LazyHDF5Dataset" else np.asarray(volume.raw[(slice(None),) * 4])
-    statistics = measure(raw) if job.loaders.global_normalization else None
     # random transforms were reported as warnings and are left out
-    scale = _scaling(parse_lists(phase.transformer).raw, statistics)
+    transforms = parse_lists(phase.transformer).raw
+    whole = Image(raw, Axes("CZYX"), source=str(volume.path))
+    records = records_of(transforms, whole) if job.loaders.global_normalization else ()
+    scale = partial(_scaled, steps=[step.function for step in augmentations(transforms, records) if isinstance(step, Scaling)])
     plan = engine.plan(volume.shape)
     if options.name == "DSB2018Predictor":
         values = np.empty((engine.channels, *volume.shape), np.float32)
@@ -220,17 +223,12 @@ def _predict_one(engine: Engine, job: Job, volume: Volume, output: Path, *, over
     return scores
 
 
-def _scaling(transforms: Sequence[Transform], statistics: Statistics | None) -> Callable[[np.ndarray], np.ndarray]:
-    """The normalisation of a tile CZYX."""
-    steps = [step for transform in transforms if (step := scaling_of(transform, statistics)) is not None]
-
-    def scale(tile: np.ndarray) -> np.ndarray:
-        tile = tile.astype(np.float32)
-        for step in steps:
-            tile = step(tile)
-        return tile
-
-    return scale
+def _scaled(tile: np.ndarray, *, steps: Sequence[Scale]) -> np.ndarray:
+    """A tile CZYX, normalised step by step."""
+    tile = tile.astype(np.float32)
+    for step in steps:
+        tile = step(tile)
+    return tile
 
 
 def write_image(output: Path, values: np.ndarray, options: PredictorOptions, *, overwrite: bool) -> Path:

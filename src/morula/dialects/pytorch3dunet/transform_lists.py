@@ -9,12 +9,11 @@ import numpy as np
 
 from morula.core.errors import UnknownNameError
 from morula.data.augment.base import AnyIntensity, Intensity, draw
-from morula.data.normalise import MinMax, PatchNormalisation
 from morula.dialects.pytorch3dunet import targets, transforms
 from morula.dialects.pytorch3dunet.keys import Table
 from morula.dialects.pytorch3dunet.sections import TransformerOptions
 from morula.dialects.pytorch3dunet.targets import LabelTransform
-from morula.dialects.pytorch3dunet.transforms import Statistics, ToTensor, Transform, augmentations
+from morula.dialects.pytorch3dunet.transforms import ToTensor, Transform, augmentations, scaling_of
 
 _KINDS: tuple[type[Transform], ...] = (
     transforms.Standardize,
@@ -117,9 +116,9 @@ def parse_lists(transformer: TransformerOptions) -> Lists:
     return Lists(*(tuple(parsed(entry) for entry in entries) for entries in (transformer.raw, transformer.label, transformer.weight)))
 
 
-def values(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyIntensity]:
+def values(transforms: Sequence[Transform]) -> list[AnyIntensity]:
     """Those of `augmentations` that change values."""
-    return [augmentation for augmentation in augmentations(transforms, statistics) if isinstance(augmentation, Intensity)]
+    return [augmentation for augmentation in augmentations(transforms) if isinstance(augmentation, Intensity)]
 
 
 def transform_raw(transforms: Sequence[Mapping[str, object]], raw: np.ndarray, *, seed: int = 0) -> np.ndarray:
@@ -174,8 +173,9 @@ def encoded(transforms: Sequence[Transform], labels: np.ndarray, rng: np.random.
 def _typed(transform: ToTensor, labels: np.ndarray) -> np.ndarray:
     if transform.expand_dims and labels.ndim == 3:
         labels = labels[None]
-    if transform.normalize:
-        labels = PatchNormalisation((), (), options=MinMax(channels="together")).apply(labels)
+    scale = scaling_of(transform)
+    if scale is not None:
+        labels = scale(labels if labels.ndim == 4 else labels[None]).reshape(labels.shape)
     # losses need float32 or int64, and torch has the other types under several names
     names = {"float": "float32", "float64": "float32", "long": "int64", "int": "int64", "int32": "int64"}
     return labels.astype(names.get(transform.dtype, transform.dtype))

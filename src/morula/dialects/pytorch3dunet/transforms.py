@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from morula.core.errors import OptionError
+from morula.core.image import Image
 from morula.data.augment.affine import Rotate, RotateOptions
 from morula.data.augment.base import AnyAugmentation, AugmentationOptions, Intensity
 from morula.data.augment.blur import Blur, BlurOptions
@@ -25,7 +27,8 @@ from morula.data.augment.elastic_noise import ElasticNoise, ElasticNoiseOptions
 from morula.data.augment.intensity import Contrast, ContrastOptions, Gamma, GammaOptions
 from morula.data.augment.noise import GaussianNoise, GaussianNoiseOptions, PoissonOffset, PoissonOffsetOptions
 from morula.data.augment.orient import Flip, FlipOptions, Rotate90, Rotate90Options
-from morula.data.normalise import Fixed, MinMax, Options, PatchNormalisation, Percentile, ZScore
+from morula.data.normalise import Fixed, MinMax, Options, Percentile, ZScore, stated, statistics
+from morula.data.normalise import Normalisation as Record
 from morula.dialects.pytorch3dunet.keys import NotNegative, Pair, Positive, Section, Share, key
 
 Percent: TypeAlias = Annotated[float, Field(ge=0, le=100)]
@@ -35,15 +38,6 @@ Scale: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """A normalisation of a patch CZYX."""
 
 CHANGED = "Share of the patches that are changed."
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Statistics of the intensities of a whole volume, for ``global_normalization``."""
-
-    mean: float
-    std: float
-    percentile: Callable[[float], float]
 
 
 class Transform(Section):
@@ -85,34 +79,18 @@ class Normalisation(Transform):
     """Keys of every normalisation."""
 
     native_form = "`sampling.normalise`"
-    eps: float = key(1e-10, "Added to the difference of the two.")
+    eps: NotNegative = key(1e-10, "Added to the difference of the two.")
 
     @property
     @abstractmethod
     def options(self) -> Options:
         """The native normalisation, of each patch by its own intensities or by fixed numbers."""
 
-    def measured(self, statistics: Statistics) -> Options:
-        """The native normalisation by the statistics of the whole volume."""
-        del statistics
-        return self.options
-
-    def scaling(self, statistics: Statistics | None = None) -> Scale:
-        """The normalisation of a patch, by the statistics of the whole volume where there are some."""
-        return _scale(self.options if statistics is None else self.measured(statistics), self.eps)
-
-
-def _scale(options: Options, eps: float = 1e-10) -> Scale:
-    if not isinstance(options, Fixed):
-        return PatchNormalisation((), (), options=options, eps=eps).apply
-    offset, scale = options.offset, options.scale
-    return lambda patch: ((patch - offset) / scale).astype(np.float32)
-
 
 class Standardize(Normalisation):
     """Mean 0 and standard deviation 1."""
 
-    eps: float = key(1e-10, "Smallest standard deviation.")
+    eps: NotNegative = key(1e-10, "Smallest standard deviation.")
     mean: float | None = key(None, "Mean to use instead of that of the patch.")
     std: float | None = key(None, "Standard deviation to use instead of that of the patch.")
     channelwise: bool = key(False, "Normalise each channel separately.")
@@ -127,11 +105,7 @@ class Standardize(Normalisation):
         """See `Normalisation.options`."""
         if self.mean is not None and self.std is not None:
             return Fixed(offset=self.mean, scale=max(self.std, self.eps))
-        return ZScore(channels="each" if self.channelwise else "together")
-
-    def measured(self, statistics: Statistics) -> ZScore | Fixed:
-        """See `Normalisation.measured`; numbers in the job take precedence."""
-        return Fixed(offset=statistics.mean, scale=max(statistics.std, self.eps)) if self.mean is None else self.options
+        return ZScore(per="patch", channels="each" if self.channelwise else "together", eps=self.eps)
 
 
 class PercentileNormalizer(Normalisation):
@@ -149,12 +123,8 @@ class PercentileNormalizer(Normalisation):
     @property
     def options(self) -> Percentile:
         """See `Normalisation.options`."""
-        return Percentile(low=self.pmin, high=self.pmax, channels="each" if self.channelwise else "together")
-
-    def measured(self, statistics: Statistics) -> Fixed:
-        """See `Normalisation.measured`."""
-        low, high = statistics.percentile(self.pmin), statistics.percentile(self.pmax)
-        return Fixed(offset=low, scale=high - low + self.eps)
+        channels: Literal["each", "together"] = "each" if self.channelwise else "together"
+        return Percentile(low=self.pmin, high=self.pmax, per="patch", channels=channels, eps=self.eps)
 
 
 class Normalize(Normalisation):
@@ -172,23 +142,12 @@ class Normalize(Normalisation):
 
     @property
     def options(self) -> MinMax | Fixed:
-        """See `Normalisation.options`. Of one limit alone there is no native form; the extremes are used then."""
-        low, high = self.min_value, self.max_value
+        """See `Normalisation.options`."""
+        low, high, ends = self.min_value, self.max_value, (0.0 if self.norm01 else -1.0, 1.0)
         if low is None or high is None:
-            return MinMax(channels="together", range=(0, 1) if self.norm01 else (-1, 1))
-        middle, half = (low, high - low) if self.norm01 else ((low + high) / 2, (high - low) / 2)
-        return Fixed(offset=middle, scale=half, clip=(0, 1) if self.norm01 else (-1, 1))
-
-    def scaling(self, statistics: Statistics | None = None) -> Scale:
-        """See `Normalisation.scaling`."""
-
-        def scale(patch: np.ndarray) -> np.ndarray:
-            low = float(patch.min()) if self.min_value is None else self.min_value
-            high = float(patch.max()) if self.max_value is None else self.max_value
-            share = np.clip((patch - low) / (high - low + self.eps), 0, 1).astype(np.float32)
-            return share if self.norm01 else 2 * share - 1
-
-        return scale
+            return MinMax(per="patch", channels="together", range=ends, low=low, high=high, eps=self.eps)
+        scale = (high - low + self.eps) / (ends[1] - ends[0])
+        return Fixed(offset=low - ends[0] * scale, scale=scale, clip=ends)
 
 
 class ToTensor(Transform):
@@ -218,19 +177,30 @@ class Scaling(Intensity[AugmentationOptions]):
         return self.function(image)
 
 
-def scaling_of(transform: Transform, statistics: Statistics | None = None) -> Scale | None:
-    """The normalisation of a patch by a transform, `None` where it does not normalise."""
-    if isinstance(transform, Normalisation):
-        return transform.scaling(statistics)
+def scaling_of(transform: Transform) -> Scale | None:
+    """The normalisation of a patch CZYX by a transform, `None` where it does not normalise."""
     options = native_scaling(transform)
-    return None if options is None else _scale(options)
+    return None if options is None else partial(_scaled, options=options)
+
+
+def _scaled(patch: np.ndarray, *, options: Options) -> np.ndarray:
+    record = stated(options, len(patch))
+    assert record is not None  # no volume is measured
+    return record.apply(patch)
+
+
+def records_of(transforms: Sequence[Transform], whole: Image) -> list[Record | None]:
+    """The normalisation of each transform by the statistics of a whole volume; `None` where it measures neither mean nor percentiles."""
+    told = {"per": "image", "channels": "together", "voxels": "all"}
+    found = [native_scaling(transform) for transform in transforms]
+    return [statistics(whole, each.model_copy(update=told)) if isinstance(each, ZScore | Percentile) else None for each in found]
 
 
 def native_scaling(transform: Transform) -> Options | None:
     """The native normalisation of a transform, `None` where it does not normalise."""
     if isinstance(transform, Normalisation):
         return transform.options
-    return MinMax(channels="together") if isinstance(transform, ToTensor) and transform.normalize else None
+    return MinMax(per="patch", channels="together") if isinstance(transform, ToTensor) and transform.normalize else None
 
 
 # --- random changes of positions ---------------------------------------------------------------------------------------------------------
@@ -382,16 +352,16 @@ class AdditivePoissonNoise(RandomIntensity):
         return PoissonOffset(PoissonOffsetOptions(least=least, mean=most, probability=self.execution_probability))
 
 
-def augmentations(transforms: Sequence[Transform], statistics: Statistics | None = None) -> list[AnyAugmentation]:
+def augmentations(transforms: Sequence[Transform], records: Sequence[Record | None] = ()) -> list[AnyAugmentation]:
     """The transforms of a list that move voxels or change values, in order, as native augmentations; lengths are voxels.
 
     Args:
         transforms: the list.
-        statistics: of the whole volume, with ``global_normalization``.
+        records: with ``global_normalization``, those of `records_of`.
     """
     found: list[AnyAugmentation] = []
-    for transform in transforms:
-        scale, random = scaling_of(transform, statistics), transform.augmentation()
+    for transform, record in zip_longest(transforms, records):
+        scale, random = scaling_of(transform) if record is None else record.apply, transform.augmentation()
         found += [] if scale is None else [Scaling(scale)]
         found += [] if random is None else [random]
     return found

@@ -29,6 +29,9 @@ def steps_of(options: Options, stored: Normalisation | None, spatial: str) -> li
         stored: that of its training images, where each image is not normalised by its own values.
         spatial: the spatial axes, ``zyx`` or ``yx``.
 
+    Raises:
+        ModelError: for a normalisation that the specification cannot express.
+
     Examples:
         >>> steps_of(Percentile(low=2, high=98), None, "yx")[0]["kwargs"]
         {'axes': ['y', 'x'], 'min_percentile': 2.0, 'max_percentile': 98.0, 'eps': 1e-06}
@@ -52,6 +55,12 @@ def steps_of(options: Options, stored: Normalisation | None, spatial: str) -> li
             return [_step("zero_mean_unit_variance", axes=axes, eps=EPS), *_clip(options.clip)]
         case MinMax():
             low, high = options.range
+            if options.low is not None and options.high is not None:
+                unit = (options.high - options.low) / (high - low)
+                return [_linear(Normalisation((options.low - low * unit,), (unit,))), *_clip(options.clip)]
+            if options.clip is not None:
+                rule = "has one limit, for which the specification has no step"
+                raise ModelError("zoo.normalisation", rule, key="sampling.normalise", remedy="Give both limits, or none.")
             found = [_step("scale_range", axes=axes, min_percentile=0.0, max_percentile=100.0, eps=EPS)]
             return found + ([_step("scale_linear", gain=high - low, offset=low)] if (low, high) != (0.0, 1.0) else [])
 
