@@ -26,6 +26,7 @@ from ceilings import ROWS as CEILING_ROWS  # noqa: E402 - the folder is not a pa
 from figures import Result  # noqa: E402
 from first_step import first_step  # noqa: E402
 from page import write_pages  # noqa: E402
+from plugin import plugin  # noqa: E402
 from pseudo import ROWS as PSEUDO_ROWS  # noqa: E402
 from real import real_job  # noqa: E402
 from rows import PAIRS  # noqa: E402
@@ -59,6 +60,7 @@ ROWS = {
     "scale": scale,
     "first_step": first_step,
     "tasks": tasks,
+    "napari": plugin,
 }
 
 

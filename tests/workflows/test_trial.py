@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -84,4 +85,10 @@ def test_new_plans_by_trials_for_a_stated_time(model: str, data2d: Path, tmp_pat
     assert job.training.epochs < 100
     text = (tmp_path / "job.yaml").read_text()
     assert "F+C+Db from cells" in text
+    as_it_is, *trained = written.trials
+    assert (as_it_is.name, as_it_is.steps, as_it_is.length) == ("cells", 0, "without training")
+    assert re.search(rf"cells +{as_it_is.f1:.3f} without training", text)
+    assert all(trial.trained for trial in trained)
+    note = "morula segment IMAGES --model cells" in " ".join(written.notes)
+    assert note == (as_it_is.f1 >= max(trial.f1 for trial in trained))
     assert job.network.from_ in (None, model)

@@ -32,7 +32,7 @@ from morula.workflows.new_plan import Plan
 from morula.workflows.prepare import Prepared, open_images, prepare
 from morula.workflows.recommend import Recommended, recommend
 from morula.workflows.run_settings import never_stop
-from morula.workflows.trial import STEPS, Trial, fitting_models, tried
+from morula.workflows.trial import STEPS, Trial, fitting_models, tried, untrained
 
 FEW = 3
 """Images below which there may be none to keep apart for validation."""
@@ -127,7 +127,7 @@ def plan_steps(
         document |= _channels(chosen.representation, answers)
         if trial > 0 and answers.unlabelled is None and document["images"]["validate"] is not None:
             document, taken = yield from _tried_out(document, chosen, answers, folder, trials, trial, stop)
-            notes += _too_short(trials)
+            notes += _notes_on(trials, taken)
     yield Logged("measuring a training step ...")
     prepared, proof, document = _measured(document, answers, memory, folder, notes)
     if minutes is not None:
@@ -174,8 +174,10 @@ def _tried_out(
     """
     options: dict[str, Document] = {}
     if answers.start == AUTO:
-        facts = prepare(load_job(absolute(document, folder))).facts
+        job = load_job(absolute({**document, "objects": {}}, folder))
+        facts = prepare(job).facts
         for model in fitting_models(facts.ndim, facts.in_channels):
+            trials.append(untrained(model.name, job))
             method = {"kind": "channels", "channels": CHANNELS, **stated_classes(answers)}
             options[f"F+C+Db from {model.name}"] = {**document, "objects": {}, "method": method, "network": {"from": model.name}}
     for representation in chosen.best(SETS):
@@ -185,16 +187,23 @@ def _tried_out(
         trials.append(tried(name, load_job(absolute(option, folder)), seconds=seconds, stop=stop))
         yield Progress(number, len(options), "training", f"{name}: F1 {trials[-1].f1:.3f}")
     # losses of different channels cannot be compared; where F1 is equal, the first counts: the bundled model, then the least loss of labels
-    best = max(range(len(trials)), key=lambda number: (round(trials[number].f1, 3), -number))
-    return options[trials[best].name], trials[best].name
+    trained = [trial for trial in trials if trial.trained]
+    best = max(range(len(trained)), key=lambda number: (round(trained[number].f1, 3), -number))
+    return options[trained[best].name], trained[best].name
 
 
-def _too_short(trials: Sequence[Trial]) -> list[str]:
-    """A note where the trials were too short to tell which plan is better."""
-    fewest = min(trial.steps for trial in trials)
-    if fewest >= STEPS:
-        return []
-    return [f"the short trainings took as few as {fewest} steps, so their scores say little; give them more time, or none"]
+def _notes_on(trials: Sequence[Trial], taken: str) -> list[str]:
+    """That the trials were too short to tell which plan is better, and that a model needs no training."""
+    found = []
+    fewest = min(trial.steps for trial in trials if trial.trained)
+    if fewest < STEPS:
+        found.append(f"the short trainings took as few as {fewest} steps, so their scores say little; give them more time, or none")
+    planned = next(trial for trial in trials if trial.name == taken)
+    for trial in trials:
+        if not trial.trained and trial.f1 >= planned.f1:
+            command = f"morula segment IMAGES --model {trial.name}"
+            found.append(f"the model {trial.name} scores {trial.f1:.3f} on these images without training, and may do: {command}")
+    return found
 
 
 def _measured(document: Document, answers: Answers, memory: str | None, folder: Path, notes: list[str]) -> tuple[Prepared, Proof, Document]:

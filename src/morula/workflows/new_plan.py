@@ -36,7 +36,7 @@ class Plan:
         prepared: the job as it runs.
         proof: the measured cost of a training step.
         chosen: the channel sets that were compared on the labels.
-        trials: short trainings that were compared, the planned one named by `taken`.
+        trials: short trainings that were compared, the planned one named by `taken`, and bundled models without any training.
         notes: what the user should know.
     """
 
@@ -55,9 +55,7 @@ class Plan:
         """The plan as lines of text by their title."""
         found = {"images": self.summary.lines(), "plan": self.plan_lines()}
         if self.trials:
-            found["short trainings, judged on the validation images: F1 of the objects (1 is best), loss"] = trial_lines(
-                self.trials, self.taken
-            )
+            found["short trainings, judged on the validation images: F1 of the objects (1 is best)"] = trial_lines(self.trials, self.taken)
         elif self.chosen is not None:
             title = "channel sets, by how well the labels come back from them without a network: F1 at an overlap of 0.9, 1 is best"
             found[title] = channel_lines(self.chosen)
@@ -161,7 +159,7 @@ def learned(prepared: Prepared) -> str:
 def trial_lines(trials: tuple[Trial, ...], taken: str) -> list[str]:
     """One line per trial, the planned one marked."""
     width = max(len(trial.name) for trial in trials)
-    return [f"{trial.name:<{width}}  {trial.f1:.3f} after {trial.steps} steps{CHOSEN if trial.name == taken else ''}" for trial in trials]
+    return [f"{trial.name:<{width}}  {trial.f1:.3f} {trial.length}{CHOSEN if trial.name == taken else ''}" for trial in trials]
 
 
 def channel_lines(chosen: Recommended) -> list[str]:

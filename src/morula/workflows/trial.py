@@ -20,6 +20,7 @@ from morula.jobs.bundled import Bundled, bundled_models
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
 from morula.labels.partial_labels import labelled_only
+from morula.models.load import load
 from morula.nn.options import AUTO
 from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.prepare import Prepared, prepare
@@ -46,15 +47,22 @@ class Trial:
     loss: float
     steps: int
     seconds_per_step: float
+    trained: bool = True
+    """False for a model as it is."""
 
     @property
     def merit(self) -> tuple[float, float]:
         """Higher is better: F1 to two digits, then the loss, which tells more while no object is found."""
         return round(self.f1, 2), -self.loss
 
+    @property
+    def length(self) -> str:
+        """How long the training was."""
+        return f"after {self.steps} steps" if self.trained else "without training"
+
     def words(self) -> str:
         """The result on one line."""
-        return f"{self.name}: F1 {self.f1:.3f} after {self.steps} steps"
+        return f"{self.name}: F1 {self.f1:.3f} {self.length}"
 
 
 def tried(name: str, job: Job, *, steps: int | None = None, seconds: float | None = None, stop: Callable[[], bool] = never_stop) -> Trial:
@@ -92,20 +100,34 @@ def tried(name: str, job: Job, *, steps: int | None = None, seconds: float | Non
     return Trial(name, judged(prepared, network), loss, taken, per_step)
 
 
+def untrained(name: str, job: Job) -> Trial:
+    """A bundled model as it is, with its own decoder and the size of objects that it estimates, judged on the validation images of a job.
+
+    Raises:
+        JobError: as `prepare`.
+    """
+    prepared, model = prepare(job), load(name)
+    f1 = _judged(prepared, lambda image: np.asarray(model.segment(image, device=prepared.job.training.device)))
+    return Trial(name, f1, float("nan"), 0, 0.0, trained=False)
+
+
 def judged(prepared: Prepared, network: Any) -> float:
     """F1 at 0.5 of the objects of the validation images, of large ones of their middle."""
+    model = prepared.model(network)
+    return _judged(prepared, lambda image: model.decode(model.predict(image, device=prepared.job.training.device), image).labels)
+
+
+def _judged(prepared: Prepared, segment: Callable[[Image], np.ndarray]) -> float:
     held = prepared.validation
     if held is None or not prepared.method.instances:
         return 0.0
-    model = prepared.model(network)
     scores, left = {}, JUDGED
     for number, source in enumerate(held.sources):
         if source.labels is None or left <= 0:
             continue
         image, truth = _part(source, left)
         left -= truth.size
-        objects = model.decode(model.predict(image, device=prepared.job.training.device), image)
-        scores[str(number)] = prepared.method.score(*labelled_only(truth, objects.labels, source.unlabelled))
+        scores[str(number)] = prepared.method.score(*labelled_only(truth, segment(image), source.unlabelled))
     rows = prepared.method.score_rows(scores)
     return next((float(row["f1"]) for row in rows if row["image"] == "pooled"), 0.0)
 
