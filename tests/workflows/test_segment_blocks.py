@@ -27,6 +27,7 @@ from morula.core.voxel_size import VoxelSize
 from morula.inference.median import Options as MedianOptions
 from morula.inference.median import median
 from morula.io.read import read, read_labels
+from morula.io.write import write
 from morula.methods.semantic import Semantic
 from morula.methods.semantic_options import Options as SemanticOptions
 from morula.models.model import Model
@@ -155,6 +156,19 @@ def test_a_region_is_segmented_alone_in_blocks_and_at_once(run2d: Path, image: P
     assert tables[0]["centroid_y"].max() < 400  # in voxels of the part, as in its labels
     alone = model_of(run2d).segment(Image(read(image).data[:, 100:500, 40:560], "CYX", VoxelSize(0.5, 0.5)))
     assert np.array_equal(whole, alone)
+
+
+def test_a_level_of_a_pyramid_is_segmented_in_blocks(run2d: Path, image: Path, tmp_path: Path) -> None:
+    finer = np.asarray(read(image)).repeat(2, axis=1).repeat(2, axis=2)
+    pyramid = write(tmp_path / "pyramid.ome.zarr", finer, axes="CYX", voxel_size=0.25)
+    events = list(segment(pyramid, model=model_of(run2d), output=tmp_path / "blocks.tif", memory=MEMORY, reading=Reading(level=1)))
+    assert any(isinstance(event, Progress) and event.task[-1] == "blocks" for event in events)
+    list(segment(image, model=model_of(run2d), output=tmp_path / "alone.tif"))
+    blocks, alone = (read_labels(tmp_path / f"{name}.tif") for name in ("blocks", "alone"))
+    assert blocks.voxel_size == alone.voxel_size == VoxelSize(0.5, 0.5)
+    assert np.array_equal(blocks, alone)
+    tables = [pd.read_csv(tmp_path / f"{name}.csv") for name in ("blocks", "alone")]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)
 
 
 def test_images_on_servers_are_segmented_in_blocks(run2d: Path, image: Path, tmp_path: Path) -> None:
