@@ -286,6 +286,28 @@ def test_the_channels_of_the_patch_are_those_of_the_images(tmp_path: Path) -> No
     assert [drawn.place(5, index)[0] for index in range(len(drawn))] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((40, 48, 2), "YXC"), ((2, 40, 48), "CYX"), ((8, 40, 48, 2), "ZYXC"), ((8, 2, 40, 48), "ZCYX"), ((2, 8, 40, 48), "CZYX")],
+)
+def test_the_shortest_axis_is_that_of_the_channels(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
+    """Files without names of axes: by their shape alone they could be volumes, or have other channels."""
+    ndim, rng = len(shape) - 1, np.random.default_rng(0)
+    for kind, size in (("x", shape), ("y", tuple(n for n, axis in zip(shape, axes, strict=True) if axis != "C"))):
+        (tmp_path / kind).mkdir()
+        for number in range(3):
+            pixels = rng.integers(0, 9, size).astype(np.uint16)
+            np.save(tmp_path / kind / f"{number}.npy", pixels if kind == "x" else pixels // 8)
+    keys: Keys = {
+        "PROBLEM.TYPE": "INSTANCE_SEG", "PROBLEM.NDIM": f"{ndim}D", "DATA.PATCH_SIZE": [*[8, 16, 16][-ndim:], 2], "TRAIN.ENABLE": True,
+        "MODEL.FEATURE_MAPS": [4, 8], "DATA.TRAIN.PATH": str(tmp_path / "x"), "DATA.TRAIN.GT_PATH": str(tmp_path / "y"),
+    }  # fmt: skip
+    path = written(tmp_path, keys)
+    train = convert(path).job["images"]["train"]  # type: ignore[index, call-overload]
+    assert train.get("axes", axes) == axes  # type: ignore[union-attr]
+    assert len(check(path, prove=False).prepared.train) > 0  # with another number of channels there would be an error
+
+
 def test_a_job_that_only_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.dialects.test_biapy_checkpoint import checkpoint, stored
 

@@ -12,6 +12,7 @@ from morula.core.location import natural_key
 from morula.dialects.biapy.architectures import network_of
 from morula.dialects.biapy.augmentor import augmentations_of
 from morula.dialects.biapy.folds import Divided, divided_images, is_divided
+from morula.dialects.biapy.image_axes import axes_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.normalisation import normalisation_of
 from morula.dialects.biapy.objects import conditions_of, objects_of
@@ -25,8 +26,6 @@ from morula.jobs.load import validate
 from morula.jobs.yaml_lines import Document
 
 _PARTS = ("TRAIN", "VAL", "TEST")
-_ORDER = "TZCYX"
-"""The default of BiaPy, with which it takes the axes from the files."""
 _CONTAINERS = (".zarr", ".n5", ".h5", ".hdf5")
 
 
@@ -129,7 +128,7 @@ def _images(settings: Settings, *, labelled: bool) -> dict[str, Value]:
     found: dict[str, Value] = {"train": _source(settings, "TRAIN", labels=labelled)}
     divided = divided_images(settings, labelled=labelled) if is_divided(settings) else None
     if divided is not None:
-        axes = _axes(settings, "TRAIN")
+        axes = axes_of(settings, "TRAIN")
         found |= {"train": divided.train | axes, "validate": divided.validation | axes}
     elif not settings.flag("DATA.VAL.FROM_TRAIN"):
         found["validate"] = _source(settings, "VAL", labels=labelled)
@@ -153,7 +152,7 @@ def images_to_predict(settings: Settings, *, labelled: bool, divided: Divided | 
         if settings.flag("DATA.VAL.FROM_TRAIN"):
             divided = divided or (None if settings.problems else divided_images(settings, labelled=labelled))
         if divided is not None:
-            return divided.validation | _axes(settings, "TRAIN")
+            return divided.validation | axes_of(settings, "TRAIN")
         if settings.flag("DATA.VAL.FROM_TRAIN") and not settings.problems:
             settings.wrong(
                 "biapy.not_supported",
@@ -173,7 +172,7 @@ def _source(settings: Settings, part: str, *, labels: bool) -> dict[str, Value]:
         found = {native: _arrays(settings, f"DATA.{part}.PATH", f"{several}_{names[native]}_PATH") for native in keys}
     else:
         found = {native: str(_absolute(settings, f"DATA.{part}.{key}")) for native, key in keys.items()}
-    return found | _axes(settings, part)
+    return found | axes_of(settings, part)
 
 
 def _absolute(settings: Settings, key: str) -> Path:
@@ -212,20 +211,6 @@ def _voxel_size(settings: Settings) -> dict[str, Value]:
         lengths = [1.0] * settings.ndim
     settings.note("RESOLUTION is taken as micrometres, and all distances use it, in training, too.")
     return {**dict(zip(names, lengths, strict=True)), "unit": "um"}
-
-
-def _axes(settings: Settings, part: str) -> dict[str, Value]:
-    """The order of the axes of a source, where it is stated."""
-    order = settings.text(f"DATA.{part}.INPUT_IMG_AXES_ORDER")
-    stated = settings.text(key := f"DATA.{part}.INPUT_MASK_AXES_ORDER")
-    if stated != _ORDER and stated.replace("C", "") != order.replace("C", ""):
-        settings.wrong(
-            "biapy.contradiction",
-            key,
-            "cannot be obeyed: labels have the axes of their images, channels aside",
-            "Write images and labels in one order.",
-        )
-    return {} if order == _ORDER else {"axes": order}
 
 
 def patch_of(settings: Settings) -> list[int]:
