@@ -179,11 +179,11 @@ def plot_of(name: str) -> str | None:
     """The plot that a figure belongs to; `None` for figures that are not drawn.
 
     Examples:
-        >>> plot_of("validation_loss"), plot_of("loss_F"), plot_of("ncuts"), plot_of("lr")
-        ('loss', 'parts of the loss', 'ncuts', None)
+        >>> plot_of("validation_loss"), plot_of("loss_F"), plot_of("ncuts"), plot_of("validation_iou"), plot_of("lr")
+        ('loss', 'parts of the loss', 'ncuts', 'iou', None)
     """
     plain = name.removeprefix("validation_")
-    if plain in ("loss", "ncuts", "reconstruction", "balance", "score"):
+    if plain in ("loss", "ncuts", "reconstruction", "balance", "score") or name in ("validation_iou", "validation_dice"):
         return plain
     if plain in ("loss_ncuts", "loss_reconstruction") or not plain.startswith("loss_"):
         return None  # drawn without their weights
