@@ -453,6 +453,7 @@ NOTED = {
         {"loaders.val.transformer": {"raw": [{"name": "Normalize"}], "label": MASKS["label"]}},
         "loaders.val.transformer.raw",
     ),
+    "scale of validation patches": ({"loaders.random_scale": 2}, "loaders.random_scale"),
     "validation strides": ({"loaders.val.slice_builder": {**BUILDER, "stride_shape": [2, 8, 8]}}, "loaders.val.slice_builder"),
 }
 

@@ -317,6 +317,8 @@ def _validation_notes(training: Training) -> None:
         notes.add("loaders.val.slice_builder", "validation patches are those of the training, and cover each image once.")
     if any(transform.augmentation() is not None or isinstance(transform, CropToFixed) for transform in lists.raw):
         notes.add("loaders.val.transformer.raw", "random transforms are left out.")
+    if training.loaders.random_scale is not None:
+        notes.add("loaders.random_scale", "validation patches keep their scale.")
     ours, theirs = (list(filter(None, map(native_scaling, raw))) for raw in (lists.raw, training.lists.raw))
     if ours != theirs:
         notes.add("loaders.val.transformer.raw", "values are normalised as those of the training.")
