@@ -37,7 +37,10 @@ _ARCHITECTURE = (
     Key(
         "MODEL.SOURCE",
         "biapy",
-        refuse=("cannot be obeyed: only networks of MODEL.ARCHITECTURE are supported", "Leave it out, and name an architecture."),
+        refuse=(
+            "cannot be obeyed: only networks of MODEL.ARCHITECTURE are supported",
+            "Leave it out, and name an architecture. `morula segment IMAGES --model PACKAGE` predicts with packages of bioimage.io.",
+        ),
     ),
     Key("MODEL.ARCHITECTURE", "unet", target="network"),
     Key("MODEL.FEATURE_MAPS", [16, 32, 64, 128, 256], target="network.features", condition=f"MODEL.ARCHITECTURE={LEVELS}"),
