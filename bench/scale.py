@@ -34,7 +34,7 @@ print(json.dumps({"peak": usage.ru_maxrss * 1024, "cpu": time.process_time() - b
 def scale(before: Result | None, options: argparse.Namespace) -> Iterator[Result]:
     """Peak memory and CPU-seconds per million voxels of each volume, in a process of its own, and of the smallest one in memory."""
     figures: list[Figure] = list(before["figures"]) if before else []
-    done = {each["what"] for each in figures}
+    done = {row["what"] for row in figures}
     for millions in TILES:
         if millions == 512 and not options.largest:
             continue

@@ -262,7 +262,7 @@ def assigned(name: str, scope: ast.AST, line: int) -> ast.AST | None:
                 pairs = [(target, node.value)]
                 if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
                     pairs = list(zip(target.elts, node.value.elts, strict=False))
-                found += [(node.lineno, value) for each, value in pairs if isinstance(each, ast.Name) and each.id == name]
+                found += [(node.lineno, value) for target, value in pairs if isinstance(target, ast.Name) and target.id == name]
     return max(found, key=lambda each: each[0])[1] if found else None
 
 
@@ -326,7 +326,7 @@ def model_pages() -> Iterator[str]:
         yield f"![Objects that {model.name} finds in a simulated image](../images/model-{model.name}.webp)\n"
         yield "| test images | images | objects | F1@0.5 | F1@0.75 | Otsu + watershed, F1@0.5 | F1@0.75 |\n|---|---|---|---|---|---|---|"
         yield from map(score_row, facts.scores)
-        listed = "; ".join(f"{each.images} images of {each.data} ({each.licence}, {each.source})" for each in facts.training)
+        listed = "; ".join(f"{data.images} images of {data.data} ({data.licence}, {data.source})" for data in facts.training)
         yield f"\nTraining images: {listed}. Licence of the weights: {model.card.license}. {facts.limits}\n"
 
 

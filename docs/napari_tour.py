@@ -243,7 +243,7 @@ def asked(tour: Tour) -> None:
     tour.done("wizard-plan", began)
 
 
-PARTS = {each.__name__: each for each in (volume, supervised, corrected, unsupervised, asked)}
+PARTS = {part.__name__: part for part in (volume, supervised, corrected, unsupervised, asked)}
 
 
 def main() -> None:

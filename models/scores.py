@@ -26,7 +26,7 @@ def scored(model: morula.Model, test: TestSet, data: Path) -> dict[str, Any]:
         objects += len(np.unique(truth[truth > 0]))
         own.append(match(truth, np.asarray(model.segment(image)), thresholds=THRESHOLDS))
         plain.append(match(truth, otsu(image), thresholds=THRESHOLDS))
-    found, beside = ([score.f1 for score in pool(each)] for each in (own, plain))
+    found, beside = ([score.f1 for score in pool(matches)] for matches in (own, plain))
     name = f"{test.data} ({', '.join(test.words)})" if test.words != ("",) else test.data
     figures = {"f1_50": found[0], "f1_75": found[1], "otsu_50": beside[0], "otsu_75": beside[1]}
     rounded = {key: round(float(value), 4) for key, value in figures.items()}
