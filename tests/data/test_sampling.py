@@ -1,4 +1,5 @@
 import itertools
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -65,6 +66,7 @@ def test_foreground_is_found(read, monkeypatch):
     labels[[5, 250, 290], [30, 31, 590]] = 7
     labels[:, :4] = 255
     found = LabelledVoxels(Image(labels, "YX"), Region((0, 0), (300, 580)), foreground(255))
+    found = pickle.loads(pickle.dumps(found))  # it is sent to worker processes that are spawned
     assert len(found) == 2
     assert not found.all
     seen = Counter(found.voxel(np.random.default_rng(seed)) for seed in range(400))
