@@ -172,3 +172,16 @@ def test_eps_of_a_patch():
     array = np.array([[[1.0, 3.0]]])
     assert statistics(Image(array[0], "YX"), ZScore(per="patch", eps=4)).apply(array).tolist() == [[[-0.25, 0.25]]]
     assert statistics(Image(array[0], "YX"), MinMax(per="patch", eps=2)).apply(array).tolist() == [[[0.0, 0.5]]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_mean_and_deviation_of_many_values_are_exact(dtype, monkeypatch):
+    monkeypatch.setattr("morula.data.intensity._KEPT", 1000)
+    monkeypatch.setattr("morula.data.intensity._BLOCK", 3000)
+    values = (1e4 + 300 * np.random.default_rng(0).standard_normal((2, 20, 30, 40))).astype(dtype)
+    values[:, :7] += 2000  # blocks differ
+    for channels in ("each", "together"):
+        found = statistics(Image(values, "CZYX"), ZScore(channels=channels))
+        axes = (1, 2, 3) if channels == "each" else None
+        np.testing.assert_allclose(found.offset, np.broadcast_to(values.mean(axes, np.float64), 2), rtol=1e-12)
+        np.testing.assert_allclose(found.scale, np.broadcast_to(values.std(axes, np.float64), 2), rtol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,23 @@ _KEPT = 2**22  # floats have too many distinct values to be counted: at most so 
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """Sorted distinct intensities and how often each occurs."""
+    """Sorted distinct intensities and how often each occurs.
+
+    Where only some of the voxels were counted, `known` has the number of all, their mean and the sum of their squared deviations from it.
+    """
 
     values: np.ndarray
     counts: np.ndarray
+    known: tuple[int, float, float] | None = None
+
+    @property
+    def moments(self) -> tuple[int, float, float]:
+        """Number of voxels, their mean, and the sum of their squared deviations from it."""
+        if self.known is not None:
+            return self.known
+        mean = float(np.average(self.values.astype(np.float64), weights=self.counts))
+        deviation = self.values.astype(np.float64) - mean
+        return self.n, mean, float((deviation * deviation * self.counts).sum())
 
     @property
     def n(self) -> int:
@@ -45,13 +59,13 @@ class Distribution:
     @property
     def mean(self) -> float:
         """Mean intensity."""
-        return float(np.average(self.values.astype(np.float64), weights=self.counts))
+        return self.moments[1]
 
     @property
     def std(self) -> float:
         """Standard deviation (of the population)."""
-        deviation = self.values.astype(np.float64) - self.mean
-        return float(np.sqrt(np.average(deviation * deviation, weights=self.counts)))
+        n, _, squares = self.moments
+        return math.sqrt(squares / n)
 
     def percentile(self, rank: float) -> float:
         """Percentile with linear interpolation, equal to `numpy.percentile` of the voxels.
@@ -67,8 +81,12 @@ class Distribution:
         return first + (second - first) * (position - below)
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Distribution:
-        """The distribution of the values of an array of any shape."""
+    def of(cls, values: np.ndarray, stride: int = 1) -> Distribution:
+        """The distribution of the values of an array of any shape: every value of rank 0, stride, 2 stride, ..., and the two extremes."""
+        if stride > 1:
+            mean = float(values.mean(dtype=np.float64))
+            known = values.size, mean, float(np.square(values.astype(np.float64) - mean).sum())
+            return cls(*np.unique(_thinned(values, stride), return_counts=True), known)
         if (values.dtype.kind in "iu" and values.dtype.itemsize <= 2) or values.dtype == bool:
             # counting is several times faster than sorting
             flat = values.astype(np.int64, copy=False).ravel()
@@ -83,7 +101,15 @@ class Distribution:
         """The distribution of the voxels of all parts together."""
         values, place = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
         counts = np.bincount(place, weights=np.concatenate([part.counts for part in parts]))
-        return cls(values, counts.astype(np.int64))
+        known = None if all(part.known is None for part in parts) else _together([part.moments for part in parts])
+        return cls(values, counts.astype(np.int64), known)
+
+
+def _together(parts: Sequence[tuple[int, float, float]]) -> tuple[int, float, float]:
+    """Number, mean and squared deviations of the voxels of all parts (Chan et al. 1979, Updating formulae)."""
+    sizes, means, squares = (np.array(column, np.float64) for column in zip(*parts, strict=True))
+    mean = float(np.average(means, weights=sizes))
+    return int(sizes.sum()), mean, float((squares + sizes * (means - mean) ** 2).sum())
 
 
 def _block_shape(image: Image) -> tuple[int, ...]:
@@ -119,7 +145,8 @@ def distributions(image: Image, limit: int | None = LIMIT) -> list[Distribution]
     """The intensity distribution of each channel of an image.
 
     Memory is bounded: of an image with more than `limit` voxels per channel, blocks spread over it are read (always the same ones). Of
-    floats and wide integers at most about 2**22 of the values are kept, including the extremes. Without a limit, all blocks are read.
+    floats and wide integers at most about 2**22 of the values are kept, including the extremes; mean and standard deviation are those of
+    all values that were read. Without a limit, all blocks are read.
 
     Raises:
         DataError: for an empty image, or values that are not finite.
@@ -140,7 +167,7 @@ def distributions(image: Image, limit: int | None = LIMIT) -> list[Distribution]
                 remedy="Replace them before training, for example by 0.",
             )
         for channel, values in enumerate(block):
-            parts[channel].append(Distribution.of(_thinned(values, stride)))
+            parts[channel].append(Distribution.of(values, stride))
             # many blocks of many values would fill the memory
             parts[channel] = [Distribution.merge(parts[channel])] if len(parts[channel]) >= _MERGED else parts[channel]
     return [Distribution.merge(channel) if len(channel) > 1 else channel[0] for channel in parts]
@@ -148,6 +175,4 @@ def distributions(image: Image, limit: int | None = LIMIT) -> list[Distribution]
 
 def _thinned(values: np.ndarray, stride: int) -> np.ndarray:
     """Every value of rank 0, stride, 2 stride, ... in memory order, and the two extremes."""
-    if stride == 1:
-        return values
     return np.append(values.ravel()[::stride], [values.min(), values.max()])

@@ -22,7 +22,8 @@ class _Measured(Base):
     channels: Literal["each", "together"] = "each"
     """One scale per channel, or one for all channels."""
     voxels: Literal["sample", "all"] = "sample"
-    """Voxels that are measured: of images above 16 million voxels, blocks that are spread over them, or all."""
+    """Voxels that are measured: of images above 16 million voxels, blocks that are spread over them, or all. Percentiles of floats and of
+    integers above 16 bits are those of at most 4 million values in either case."""
     eps: float = Field(1e-10, ge=0)
     """Added to the difference of two values of a patch (with `zscore`: smallest standard deviation), against a division by 0."""
 

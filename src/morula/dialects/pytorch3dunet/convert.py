@@ -308,7 +308,7 @@ def _validation_notes(training: Training) -> None:
     """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
     notes, train, val = training.notes, training.learning.train, training.learning.val
     builder, lists = val.slice_builder, parse_lists(val.transformer)
-    shapes = {each.slice_builder.patch_shape for each in (train, val) if each.slice_builder is not None}
+    shapes = {loader.slice_builder.patch_shape for loader in (train, val) if loader.slice_builder is not None}
     if builder is not None and (
         builder.stride_shape != builder.patch_shape
         or len(shapes) > 1

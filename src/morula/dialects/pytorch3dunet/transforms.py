@@ -193,7 +193,7 @@ def records_of(transforms: Sequence[Transform], whole: Image) -> list[Record | N
     """The normalisation of each transform by the statistics of a whole volume; `None` where it measures neither mean nor percentiles."""
     told = {"per": "image", "channels": "together", "voxels": "all"}
     found = [native_scaling(transform) for transform in transforms]
-    return [statistics(whole, each.model_copy(update=told)) if isinstance(each, ZScore | Percentile) else None for each in found]
+    return [statistics(whole, scaling.model_copy(update=told)) if isinstance(scaling, ZScore | Percentile) else None for scaling in found]
 
 
 def native_scaling(transform: Transform) -> Options | None:
