@@ -60,6 +60,4 @@ def _doubtful_edges(image: Image, name: str) -> list[str]:
     if all(_EDGES[0] <= edge <= _EDGES[1] for edge in edges):
         return []
     lengths = " x ".join(f"{edge:.3g}" for edge in image.spacing)
-    return [
-        f"{name} has voxels of {lengths} {image.voxel_size.unit}. Check the unit, and state the size (--voxel-size; images.voxel_size)."
-    ]
+    return [f"{name} has voxels of {lengths} {image.voxel_size.unit}. Check the unit in the file, or state the right voxel size."]

@@ -60,8 +60,8 @@ def converted(settings: Settings) -> Converted:
     workflow = settings.text("PROBLEM.TYPE")
     method = _METHODS[workflow](settings)
     network = network_of(settings)
-    if len(as_list(method.get("heads", ""))) + ("classes" in method) == 1:
-        network.pop("separate_decoders", None)  # one head has one decoder
+    if len(as_list(method.get("heads", ""))) + ("classes" in method) == 1 and network.pop("separate_decoders", False):
+        settings.remark("PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD", "the network has one head, and one decoder for it")
     # the order is that of the reference page
     job: dict[str, Value] = {
         "images": _images(settings, labelled=workflow != "SELF_SUPERVISED"),
