@@ -74,6 +74,18 @@ def test_foreground_is_found(read, monkeypatch):
     assert min(seen.values()) > 160
 
 
+def test_foreground_of_any_channel_counts_annotation_of_all():
+    labels = np.zeros((2, 1, 4), np.uint8)
+    labels[0, 0, :2], labels[1, 0, 1:] = [5, 9], [9, 9, 6]
+    image, extent = Image(labels, "CYX"), Region.whole((1, 4))
+    seen = [
+        {found.voxel(np.random.default_rng(seed))[1] for seed in range(60)}
+        for found in (LabelledVoxels(image, extent, foreground(None)), LabelledVoxels(image, extent, foreground(9)))
+    ]
+    assert seen == [{0, 1, 2, 3}, {0, 3}]
+    assert {annotated_voxels(image, extent, 9).voxel(np.random.default_rng(seed))[1] for seed in range(60)} == {0, 3}
+
+
 def test_images_without_foreground_have_random_patches():
     image = Image(np.zeros((60, 60), int), "YX")
     data = PatchDataset([Source(image, image)], (16, 16), AS_IS, Options(foreground=1.0, patches_per_epoch=30))

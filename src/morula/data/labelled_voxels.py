@@ -24,7 +24,7 @@ from morula.data.crop import crop
 from morula.data.sampling import Grid, box_around
 
 Present: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""Maps label values to the mask of the voxels that are counted, of the same shape."""
+"""Maps label values C(Z)YX to the mask (Z)YX of the voxels that are meant."""
 
 _BLOCK = 2**22  # voxels that are read together
 _INDEXED = {2: (256, 256), 3: (32, 64, 64)}  # a voxel is searched in blocks of this shape
@@ -36,12 +36,21 @@ def labelled_voxels(labels: ArraySource, grid: Grid, ignored: int | None = None)
     `labels` is C(Z)YX and may be lazy; voxels with the label `ignored` do not count.
     """
     starts = [np.asarray(along) for along in grid.starts]
-    return _count(labels, starts, [along + edge for along, edge in zip(starts, grid.shape, strict=True)], foreground(ignored))
+    return _count(
+        labels,
+        starts,
+        [along + edge for along, edge in zip(starts, grid.shape, strict=True)],
+        partial(_differs, others=_background(ignored)),
+    )
 
 
 def foreground(ignored: int | None) -> Present:
-    """Labels other than 0 and `ignored`."""
-    return partial(_differs, others=(0,) if ignored is None else (0, ignored))
+    """Voxels with a label other than 0 and `ignored` in any channel."""
+    return partial(_any_differs, others=_background(ignored))
+
+
+def _background(ignored: int | None) -> tuple[int, ...]:
+    return (0,) if ignored is None else (0, ignored)
 
 
 def _differs(values: np.ndarray, others: Sequence[int]) -> np.ndarray:
@@ -51,9 +60,13 @@ def _differs(values: np.ndarray, others: Sequence[int]) -> np.ndarray:
     return found
 
 
-def _everywhere(values: np.ndarray, present: Present) -> np.ndarray:
-    """The mask (1, (Z)YX) of the voxels that are present in all channels."""
-    return np.logical_and.reduce(present(values), axis=0, keepdims=True)
+# functions of the module, not lambdas: they are sent to worker processes
+def _any_differs(values: np.ndarray, others: Sequence[int]) -> np.ndarray:
+    return np.logical_or.reduce(_differs(values, others), axis=0)
+
+
+def _all_differ(values: np.ndarray, others: Sequence[int]) -> np.ndarray:
+    return np.logical_and.reduce(_differs(values, others), axis=0)
 
 
 class LabelledVoxels:
@@ -62,11 +75,11 @@ class LabelledVoxels:
     Args:
         labels: label image, may be lazy.
         extent: the box that may be read.
-        present: maps label values to a mask; voxels count that are present in all channels.
+        present: the voxels that are meant.
 
     Examples:
         >>> labels = Image(np.array([[9, 9, 9, 0, 9, 9]]), "YX")
-        >>> found = LabelledVoxels(labels, Region.whole((1, 6)), lambda values: values != 9)
+        >>> found = LabelledVoxels(labels, Region.whole((1, 6)), lambda values: values[0] != 9)
         >>> found.touches(found.box((1, 2), np.random.default_rng(0))), found.touches(Region((0, 4), (1, 6)))
         (True, False)
     """
@@ -76,7 +89,7 @@ class LabelledVoxels:
         edges = _INDEXED[len(extent.shape)]
         starts = [np.arange(low, high, edge) for low, high, edge in zip(extent.start, extent.stop, edges, strict=True)]
         stops = [np.minimum(along + edge, high) for along, high, edge in zip(starts, extent.stop, edges, strict=True)]
-        counts = _count(labels.lazy(), starts, stops, partial(_everywhere, present=present))
+        counts = _count(labels.lazy(), starts, stops, present)
         self._blocks = [block.shift(extent.start) for block in blocks(extent.shape, edges)]
         self._ends = np.cumsum(counts.ravel())
 
@@ -89,8 +102,7 @@ class LabelledVoxels:
         return len(self) == math.prod(self._extent.shape)
 
     def _mask(self, region: Region) -> np.ndarray:
-        mask: np.ndarray = _everywhere(crop(self._labels, region), self._present)[0]
-        return mask
+        return self._present(crop(self._labels, region))
 
     def voxel(self, rng: np.random.Generator) -> tuple[int, ...]:
         """A random voxel that is present, all of them equally likely; there must be one."""
@@ -121,7 +133,7 @@ def annotated_voxels(labels: Image, extent: Region, unlabelled: int, name: str =
     Raises:
         DataError: when no voxel of the extent is annotated.
     """
-    found = LabelledVoxels(labels, extent, partial(_differs, others=(unlabelled,)))
+    found = LabelledVoxels(labels, extent, partial(_all_differ, others=(unlabelled,)))
     if not len(found):
         raise DataError(
             "labels.none_annotated",
@@ -133,7 +145,8 @@ def annotated_voxels(labels: Image, extent: Region, unlabelled: int, name: str =
 
 
 def _count(labels: ArraySource, starts: Sequence[np.ndarray], stops: Sequence[np.ndarray], present: Present) -> np.ndarray:
-    """Number of present values in each box, summed over channels; boxes are the products of the intervals of each axis."""
+    """Number of voxels in each box that are meant, summed over channels where the mask has any; boxes are the products of the intervals of
+    each axis."""
     counts = np.zeros([len(along) for along in starts], np.int64)
     shape = tuple(labels.shape[1:])
     used = Region(tuple(int(along[0]) for along in starts), tuple(int(along[-1]) for along in stops))
@@ -142,7 +155,7 @@ def _count(labels: ArraySource, starts: Sequence[np.ndarray], stops: Sequence[np
         if box is None:
             continue
         found = present(np.asarray(labels[(slice(None), *box.slices)]))
-        within = found[0] if len(found) == 1 else found.sum(axis=0, dtype=np.int64)
+        within = found if found.ndim == len(shape) else found.sum(axis=0, dtype=np.int64)
         for axis in reversed(range(len(shape))):
             # the part of each interval that is in this block
             ends = [np.clip(along[axis] - box.start[axis], 0, box.shape[axis]) for along in (starts, stops)]
