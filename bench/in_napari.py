@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from napari.settings import get_settings
-from qtpy.QtWidgets import QApplication, QLineEdit
+from qtpy.QtWidgets import QApplication
 
 import napari
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
+
+from napari_tour import enter
 
 VALUES = {"network.features": "[8, 16, 32]", "sampling.patch": "[128, 128]", "sampling.patches_per_epoch": "160", "training.epochs": 6}
 """What is entered into the window; the rest of the job is planned."""
@@ -32,13 +37,7 @@ def train(output: str) -> None:
     window = viewer.window.add_plugin_dock_widget("morula", "Train")[1]
     window.method.setCurrentText("Channels")
     window.labels.setCurrentText("nuclei truth")
-    for key, value in VALUES.items():
-        field = next(form.inputs[key] for form in window.forms.values() if key in form.inputs)
-        if isinstance(field, QLineEdit):
-            field.setText(str(value))
-            field.editingFinished.emit()
-        else:
-            field.setValue(value)
+    enter(window, VALUES)
     window.follow.setChecked(False)
     window.output.line.setText(output)
     run_until(lambda: "6 epochs" in window.plan_line.text())
