@@ -121,6 +121,7 @@ def limited(source: Source, most: int = MOST) -> Source:
         slice(4, 6, None)
     """
     shape = list(source.extent.shape)
+    # not in proportion: short axes, such as z, would lose the room for a patch
     while math.prod(shape) > most:
         longest = shape.index(max(shape))
         shape[longest] = -(-shape[longest] // 2)
