@@ -132,12 +132,14 @@ def series(tmp_path: Path) -> Path:
 
 
 def test_the_same_fault_in_several_commands(series: Path, tmp_path: Path) -> None:
-    images = f"images: {{train: {{raw: {series}, labels: {series}}}}}"
+    labels = tmp_path / "plane.tif"
+    tifffile.imwrite(labels, np.zeros((16, 16), np.uint16))
+    images = f"images: {{train: {{raw: {series}, labels: {labels}}}}}"
     new = ["new", str(tmp_path / "new.yaml"), "--raw", str(series), "--labels", str(series), "-y", "--trial", "0"]
     (tmp_path / "job.yaml").write_text(f"{images}\nmethod: {{kind: channels, channels: [F, C]}}\n")
     for call, expected, other in (
         (new, "--axes ZYX", "time=0"),
-        (["check", str(tmp_path / "job.yaml"), "--no-prove"], "images.axes", "--axes"),
+        (["check", str(tmp_path / "job.yaml"), "--no-prove"], "images.time", "--time"),
     ):
         result = CliRunner().invoke(app, call)
         assert result.exit_code == 1

@@ -13,6 +13,7 @@ from morula.data.loader import collate, make_loader, order
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Options
+from morula.io.read import read
 from morula.testing.errors import raises
 
 
@@ -108,14 +109,13 @@ def test_lazy_sources(cache, tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("raw", data=values, chunks=(4, 16, 16))
-    with h5py.File(path) as file:
-        lazy, plain = (
-            PatchDataset([Source(Image(each, "ZYX"))], (4, 16, 16), Normalisation((0.0,), (1.0,)), cache=cache)
-            for each in (file["raw"], values)
-        )
-        found = images(make_loader(lazy, batch=3, workers=2))
-        assert all(torch.equal(a, b) for a, b in zip(found, images(make_loader(plain, batch=3))))
-        assert isinstance(lazy._layers[0][0].image.data, np.ndarray) == (cache > 0)
+    lazy, plain = (
+        PatchDataset([Source(image)], (4, 16, 16), Normalisation((0.0,), (1.0,)), cache=cache)
+        for image in (read(path, axes="ZYX"), Image(values, "ZYX"))
+    )
+    found = images(make_loader(lazy, batch=3, workers=2))
+    assert all(torch.equal(a, b) for a, b in zip(found, images(make_loader(plain, batch=3))))
+    assert isinstance(lazy._layers[0][0].image.data, np.ndarray) == (cache > 0)
 
 
 def test_dataset_can_be_pickled(dataset):

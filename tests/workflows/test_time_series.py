@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +15,26 @@ import morula
 from morula.core.axes import Axes
 from morula.core.events import FileWritten, Progress
 from morula.core.image import Image
+from morula.core.remark import code_of
 from morula.core.voxel_size import VoxelSize
+from morula.dialects.verbs import iter_run
 from morula.io.read import read, read_labels
 from morula.io.write import check_labels_fit, write
+from morula.jobs.load import load_job
+from morula.jobs.run_folder import RunFolder
+from morula.measurement.csv_table import read_table
 from morula.models.model import Model
+from morula.report import panels
+from morula.report.run_folder import read_run
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate
 from morula.workflows.compare import Truths
 from morula.workflows.export import export
 from morula.workflows.measure import measure_file
+from morula.workflows.prepare import prepare
 from morula.workflows.reading import Reading
+from morula.workflows.replay import replay
+from morula.workflows.run_settings import RunSettings
 from morula.workflows.segment import segment
 
 
@@ -66,9 +79,95 @@ def test_an_interrupted_series_continues(model: Model, series: Path, tmp_path: P
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-def test_outlines_are_for_single_images(model: Model, series: Path, tmp_path: Path) -> None:
-    with raises("series.exports"):
+def test_exports_of_a_series_are_those_of_its_labels(model: Model, series: Path, tmp_path: Path) -> None:
+    kinds = ["rois", "geojson", "coco", "preview"]
+    list(segment(series, model=model, output=tmp_path / "cells.tif", device="cpu", also=kinds))
+    list(export(tmp_path / "cells.tif", kinds, output=tmp_path / "afterwards"))
+    files = [f"cells_t{point:04d}{end}" for point in range(3) for end in ("_rois.zip", ".geojson", "_coco.json")]
+    found = {path.name for path in tmp_path.iterdir() if path.is_file() and not path.name.startswith(".")}
+    assert found == {*files, "cells_preview.tif", "cells.tif", "cells.csv", "cells.provenance.json"}
+    for file in files:
+        outlines = [np.asarray(read_labels(folder / file, shape=(48, 56))) for folder in (tmp_path, tmp_path / "afterwards")]
+        assert outlines[0].max() > 0
+        assert np.array_equal(*outlines)
+    previews = [read(folder / "cells_preview.tif") for folder in (tmp_path, tmp_path / "afterwards")]
+    assert previews[0].axes == previews[1].axes
+    assert np.array_equal(previews[0].data[:], previews[1].data[:])
+    with raises("output.exists"):
         list(segment(series, model=model, output=tmp_path / "cells.tif", device="cpu", also=["rois"]))
+
+
+def test_a_table_of_a_series_as_parquet_has_its_rows(model: Model, series: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    list(segment(series, model=model, output=tmp_path / "cells.tif", device="cpu", also=["parquet"]))
+    table, rows = pd.read_parquet(tmp_path / "cells.parquet"), pd.read_csv(tmp_path / "cells.csv")
+    assert all(table[name].tolist() == rows[name].tolist() for name in ("time", "label", "voxels"))
+
+
+def test_inputs_of_the_decoder_are_written_for_each_time_point(model: Model, series: Path, tmp_path: Path) -> None:
+    objects = model.job.objects.model_copy(update={"intermediates": True})
+    asked = replace(model, job=model.job.model_copy(update={"objects": objects}))
+    list(segment(series, model=asked, output=tmp_path / "cells.tif", device="cpu"))
+    names = {path.name for path in (tmp_path / "intermediates").iterdir()}
+    assert {name[:11] for name in names} == {f"cells_t{point:04d}" for point in range(3)}
+
+
+@pytest.fixture(scope="module")
+def stacks(data2d: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images of `data2d` as time points: two series to train on, one to test."""
+    folder = tmp_path_factory.mktemp("stacks") / "data"
+    for kind in ("images", "labels"):
+        for name, files in (("train/{}/a", (0, 1)), ("train/{}/b", (2, 3)), ("test/{}/c", (0, 1))):
+            place = folder / f"{name.format(kind)}.tif"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            sources = sorted((data2d / place.parent.parent.name / kind).iterdir())
+            frames = [np.asarray(read(sources[number])) for number in files]
+            write(place, Image(np.stack(frames), "TYX"), labels=kind == "labels")
+    return folder
+
+
+def test_time_points_of_a_job_are_images(stacks: Path, job_text: Callable[..., str]) -> None:
+    job, folder = stacks.parent / "job.yaml", stacks.parent / "run"
+    job.write_text(job_text())
+    list(iter_run(job, output=folder))
+    rows = RunFolder(folder).read_images()
+    assert [row["name"] for row in rows] == ["c_t0000", "c_t0001"]
+    assert [(row["raw"], row["time"]) for row in rows] == [(str(stacks / "test/images/c.tif"), str(point)) for point in range(2)]
+    model = morula.load(folder)
+    for point, row in enumerate(rows):
+        alone = model.segment(read(stacks / "test/images/c.tif", time=point), device="cpu")
+        assert np.array_equal(np.asarray(read_labels(str(row["prediction"]))), alone)
+    truth = read_labels(stacks / "test/labels/c.tif")
+    scores = read_table(folder / "scores.csv")
+    expected = [len(np.unique(truth.data[point])) - 1 for point in range(2)]
+    assert [dict(zip(scores["image"], scores["n_true"]))[f"c_t000{point}"] for point in range(2)] == expected
+    pictures = [panels.open_image(image, panels.Reading.of(read_run(folder))) for image in read_run(folder).images]
+    assert [np.array_equal(picture.truth, truth.data[point]) for point, picture in enumerate(pictures)] == [True, True]
+    *_, last = replay(folder, RunSettings(output=folder.parent / "again"), fast=True)
+    assert last.figures["different objects"] == 0
+
+
+def test_series_are_not_divided_between_training_and_validation(stacks: Path, job_text: Callable[..., str]) -> None:
+    job = stacks.parent / "split.yaml"
+    job.write_text(job_text())
+    prepared = prepare(load_job(job))
+    assert prepared.validation is not None
+    held = {source.image.source for source in prepared.validation.sources}
+    assert len(prepared.train.sources) == len(prepared.validation.sources) == 2
+    assert held.isdisjoint(source.image.source for source in prepared.train.sources)
+    job.write_text(re.sub("data/train/[a-z]+", r"\g<0>/a.tif", job_text()))
+    alone = prepare(load_job(job))
+    assert [source.name for source in alone.train.sources] == ["a_t0000"]
+    assert "images.single_series" in [code_of(text, "other") for text in alone.warnings]
+
+
+def test_labels_of_other_time_points_are_refused(stacks: Path, tmp_path: Path, job_text: Callable[..., str]) -> None:
+    (tmp_path / "data").symlink_to(stacks)
+    job = tmp_path / "job.yaml"
+    job.write_text(job_text().replace("data/test/labels", "labels"))
+    write(tmp_path / "labels" / "c.tif", Image(read_labels(stacks / "test/labels/c.tif").data[:1].repeat(3, 0), "TYX"), labels=True)
+    with raises("images.other_time_points"):
+        prepare(load_job(job))
 
 
 def film(axes: str) -> np.ndarray:

@@ -95,20 +95,33 @@ def split_block(extent: Region, validation: float, *, patch: Sequence[int], gap:
 def split_sources(
     sources: Sequence[Source], validation: float, *, patch: Sequence[int], gap: Sequence[int] | None = None, seed: int = 0
 ) -> tuple[list[Source], list[Source]]:
-    """Divide sources into training and validation: by image where there are several, else by blocks of the single one.
+    """Divide sources into training and validation: by file where there are several, else by blocks of the single image.
 
-    Of large images, a part is validated on, see `limited`.
+    Images of one file are time points of a series. They resemble each other, so they stay together; of a single series, the last time
+    points are validated on. Of large images, a part is validated on, see `limited`.
 
     Raises:
         DataError: when there is too little data for both.
         OptionError: for a share that is not between 0 and 1.
     """
     if len(sources) != 1:
-        train, held = split_images(len(sources), validation, seed=seed)
-        return [sources[i] for i in train], [limited(sources[i]) for i in held]
+        files = _by_file(sources)
+        if len(files) == 1:
+            count = len(split_images(len(sources), validation, seed=seed)[0])
+            return list(sources[:count]), [limited(source) for source in sources[count:]]
+        train, held = split_images(len(files), validation, seed=seed)
+        return [source for i in train for source in files[i]], [limited(source) for i in held for source in files[i]]
     source = sources[0]
     parts = split_block(source.extent, validation, patch=patch, gap=gap)
     return [replace(source, region=parts[0])], [limited(replace(source, region=parts[1]))]
+
+
+def _by_file(sources: Sequence[Source]) -> list[list[Source]]:
+    """Sources by the file that they are in; each image in memory counts as a file."""
+    files: dict[object, list[Source]] = {}
+    for number, source in enumerate(sources):
+        files.setdefault(number if source.image.source is None else source.image.source, []).append(source)
+    return list(files.values())
 
 
 def limited(source: Source, most: int = MOST) -> Source:

@@ -150,7 +150,7 @@ def read_labels_and_classes(
     spatial = "ZYX"[-len(shape) :]
     # only the comparison with the raw image distinguishes a channel axis of length 2 from two planes
     stated = {(*shape, 2): f"{spatial}C", (2, *shape): f"C{spatial}"}.get(image.shape)
-    if stated is None:
+    if stated is None or "T" in image.axes:
         return read_labels(path, axes=axes, voxel_size=voxel_size, missing=missing, shape=shape), None
     image = open_image(path, Request(labels=True, missing=missing), stated, voxel_size)
     ids, classes = (take_channel(image, channel) for channel in (0, 1))

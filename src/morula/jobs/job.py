@@ -93,7 +93,7 @@ class Images(Options):
     scene: int | None = Field(default=None, ge=0)
     """Number of the image in files of several (TIFF, CZI, LIF, ND2), counted from 0."""
     time: int | None = Field(default=None, ge=0)
-    """Use only this time point of images and labels, counted from 0."""
+    """Use only this time point of images and labels, counted from 0. Left out: each time point of a series is an image."""
     level: int = 0
     """Level of the pyramid of the images (slides, OME-Zarr, CZI): 0 is the finest, -1 the coarsest."""
     missing: Literal["error", "zeros"] = "error"

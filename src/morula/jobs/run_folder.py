@@ -242,6 +242,8 @@ class RunFolder:
             name = PurePath(row["name"])
             if name.is_absolute() or ".." in name.parts or not name.parts:
                 raise damaged(self.images_file, f"the name {row['name']!r} leads out of the run folder")
+            if not (row.get("time") or "0").isdecimal():
+                raise damaged(self.images_file, f"the time point {row['time']!r} is not a number")
         return [{**row, "prediction": self._own(row.get("prediction"))} for row in rows]
 
     def _own(self, prediction: str | None) -> str | None:
@@ -292,6 +294,12 @@ class RunFolder:
         with atomic(self.images_file) as part:
             part.write_text(json.dumps(list(rows), indent=1), encoding="utf-8")
         return self.images_file
+
+
+def time_of(row: Mapping[str, str | None]) -> int | None:
+    """The time point of an entry of `RunFolder.images_file`; `None` for an image that is no series."""
+    time = row.get("time")
+    return None if time is None else int(time)
 
 
 _MADE = "Name a folder that `morula run` or `morula train` made."

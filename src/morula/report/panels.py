@@ -12,6 +12,7 @@ import numpy as np
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.components import connected
+from morula.io.lazy import take_time
 from morula.io.metadata import collected
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.labels.class_values import as_classes
@@ -64,6 +65,7 @@ class Reading:
     values: tuple[int, ...] = ()
     of_file: Mapping[str, object] = field(default_factory=dict)
     components: bool = False
+    time: int | None = None
 
     @classmethod
     def of(cls, run: RunContents) -> Reading:
@@ -74,9 +76,14 @@ class Reading:
         size = VoxelSize(**stated) if isinstance(stated, dict) else None
         objects, values = method.get("kind") != "semantic", tuple(method.get("values") or ())
         ignore = len(values) if values and not objects else method.get("ignore")  # truth is mapped to classes when it is opened
-        of_file = {name: images[name] for name in ("channel", "time", "level") if images.get(name) is not None}
+        of_file = {name: images[name] for name in ("channel", "level") if images.get(name) is not None}
         components = bool(images.get("components"))
-        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), () if objects else values, of_file, components)
+        values = () if objects else values
+        return cls(images.get("axes"), size, objects, ignore, images.get("ignore_label"), values, of_file, components, images.get("time"))
+
+    def time_of(self, image: RunImage) -> int | None:
+        """Time point of the files of an image; `None` where they are no series."""
+        return self.time if image.time is None else image.time
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +149,9 @@ def open_image(image: RunImage, reading: Reading) -> Opened:
 
 
 def _opened(image: RunImage, reading: Reading) -> Opened:
-    raw = None
+    raw, time = None, reading.time_of(image)
     if image.raw:
-        raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size, **reading.of_file)  # type: ignore[arg-type]
+        raw = read(image.raw, axes=reading.axes, voxel_size=reading.voxel_size, time=time, **reading.of_file)  # type: ignore[arg-type]
     axes = reading.axes.replace("C", "") if reading.axes else None
     prediction = read_labels(image.prediction) if image.prediction else None
     truth, like = None, prediction or raw
@@ -152,6 +159,7 @@ def _opened(image: RunImage, reading: Reading) -> Opened:
         truth, _ = read_labels_and_classes(image.truth, like.spatial_shape, axes=axes, voxel_size=reading.voxel_size)
     elif image.truth:
         truth = read_labels(image.truth, axes=axes, voxel_size=reading.voxel_size)
+    truth = take_time(truth, time) if truth is not None and time is not None else truth
     truth = connected(truth) if truth is not None and reading.components else truth
     first = next((image for image in (raw, truth, prediction) if image is not None), None)
     size = VoxelSize.of(first.voxel_size if first else None, first.ndim_spatial if first else 2)
@@ -165,7 +173,8 @@ def _scored(truth: np.ndarray, prediction: np.ndarray | None, image: RunImage, r
     """Truth and result without unannotated voxels."""
     outside = np.zeros(truth.shape, bool) if reading.unlabelled is None else truth == reading.unlabelled
     if image.mask is not None:
-        outside |= read(image.mask, axes=reading.axes.replace("C", "") if reading.axes else None).canonical()[0] == 0
+        axes = reading.axes.replace("C", "") if reading.axes else None
+        outside |= read(image.mask, axes=axes, time=reading.time_of(image)).canonical()[0] == 0
     inside = [None if labels is None else np.where(outside, labels.dtype.type(0), labels) for labels in (truth, prediction)]
     if reading.values and inside[0] is not None:
         known = np.isin(inside[0], reading.values)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from morula.core.errors import FileReadError, MissingFileError
-from morula.jobs.run_folder import OUT_OF_DATE, RunFolder, damaged
+from morula.jobs.run_folder import OUT_OF_DATE, RunFolder, damaged, time_of
 from morula.jobs.yaml_lines import parse_documents
 
 Row: TypeAlias = dict[str, str]
@@ -30,6 +30,8 @@ class RunImage:
     prediction: Path | None = None
     table: Path | None = None
     mask: Path | None = None
+    time: int | None = None
+    """Time point of the raw image, truth and mask where these are series; the prediction is that of this time point."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,10 @@ def _images(run: Path) -> list[RunImage]:
     if not path.is_file():
         return [_with_table(run, RunImage(label_name(file), prediction=file)) for file in label_files(run / "objects")]
     keys = ("raw", "truth", "prediction", "table", "mask")
-    images = [RunImage(str(entry["name"]), *(_place(run, entry.get(key)) for key in keys)) for entry in RunFolder(run).read_images()]
+    images = [
+        RunImage(str(entry["name"]), **{key: _place(run, entry.get(key)) for key in keys}, time=time_of(entry))
+        for entry in RunFolder(run).read_images()
+    ]
     return [_with_table(run, image) for image in images]
 
 

@@ -37,10 +37,11 @@ def layers(run: Path | str, name: str) -> list[LayerData]:
 
 def run_layers(image: RunImage, prefix: str = "") -> list[LayerData]:
     """Layers of an image of a run. The prediction is visible, the truth is not."""
-    found = raw_layers(read(image.raw), f"{prefix}raw") if image.raw else []
+    found = raw_layers(read(image.raw, time=image.time), f"{prefix}raw") if image.raw else []
     for title, path in (("truth", image.truth), ("prediction", image.prediction)):
         if path is not None:
-            found.append(labels_layer(read(path), f"{prefix}{title}", visible=title == "prediction"))
+            time = image.time if title == "truth" else None  # a prediction is that of one time point
+            found.append(labels_layer(read(path, time=time), f"{prefix}{title}", visible=title == "prediction"))
     return found
 
 

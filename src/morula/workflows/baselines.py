@@ -11,11 +11,11 @@ import numpy as np
 from morula.core.events import Event, Logged, Warned
 from morula.data.normalise import statistics
 from morula.io.metadata import collected
-from morula.jobs.job import Job
+from morula.jobs.job import Images, Job
 from morula.labels.partial_labels import labelled_only
 from morula.methods.base import Method
 from morula.methods.scoring import Row, Score
-from morula.workflows.sources import Truth, open_pair, open_truth
+from morula.workflows.sources import Truth, at_time, open_pair, open_truth
 
 
 class Baselines:
@@ -29,16 +29,17 @@ class Baselines:
     def add(self, name: str, method: Method, raw: str, truth: Truth) -> None:
         """Score the plain methods on an image."""
         # the image is passed as a function: most methods have no baselines, and it would be read in vain
-        for baseline, labels in method.baselines(partial(self._scaled, raw)).items():
+        images = at_time(self.images, truth.time)
+        for baseline, labels in method.baselines(partial(self._scaled, raw, images)).items():
             with collected():  # the prediction has reported invalid metadata of these files
-                image = open_pair(name, Path(raw), None, self.images).raw
+                image = open_pair(name, Path(raw), None, images).raw
                 true, _, unlabelled = open_truth(truth, image, self.images)
             self.scores.setdefault(baseline, {})[name] = method.score(*labelled_only(np.asarray(true), labels, unlabelled))
 
-    def _scaled(self, raw: str) -> np.ndarray:
+    def _scaled(self, raw: str, images: Images) -> np.ndarray:
         """An image C(Z)YX, normalised as for the network of the job."""
         with collected():
-            image = open_pair("", Path(raw), None, self.images).raw
+            image = open_pair("", Path(raw), None, images).raw
         return statistics(image, self.job.sampling.normalise).apply(image.canonical())
 
     def rows(self, method: Method) -> dict[str, list[Row]]:

@@ -29,6 +29,7 @@ def doubts_about(opened: Mapping[str, Sequence[Opened]], job: Job) -> list[Remar
     remarks = repeated_images({_NAMES[key]: [image.raw for image in group] for key, group in opened.items()})
     remarks += missing_voxel_sizes([image.raw for image in learned]) if job.images.voxel_size == "auto" else []
     remarks += many_channels([image.raw for image in learned]) if job.images.axes is None and job.images.channel is None else []
+    remarks += single_series(opened.get("train", ())) if isinstance(job.images.validate_, float) and job.images.validate_ else []
     method = METHODS.load(job.method.kind)
     if method.labelled:
         labelled = [image for group in opened.values() for image in group if image.labels is not None]
@@ -37,6 +38,17 @@ def doubts_about(opened: Mapping[str, Sequence[Opened]], job: Job) -> list[Remar
         for doubts in (background_with_id, single_voxels) if method.instances else ():
             remarks += doubts([labels for _, labels in pairs])
     return remarks + _absent_object_classes(opened.get("train", ()), job)
+
+
+def single_series(train: Sequence[Opened]) -> list[Remark]:
+    """A remark where training and validation images are time points of one series."""
+    if len(train) < 2 or any(image.time is None or image.raw.source != train[0].raw.source for image in train):
+        return []
+    text = (
+        f"training and validation images are time points of one series, {train[0].raw.source}, which resemble each other, so validation "
+        "scores are too good. Name images of another series as images.validate."
+    )
+    return [Remark("images.single_series", text)]
 
 
 def missing_voxel_sizes(images: Sequence[Image]) -> list[Remark]:

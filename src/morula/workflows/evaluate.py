@@ -23,7 +23,7 @@ from morula.io.read import read_labels
 from morula.io.write import write
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
-from morula.jobs.run_folder import RunFolder, damaged
+from morula.jobs.run_folder import RunFolder, damaged, time_of
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import write_table
 from morula.methods import METHODS
@@ -137,7 +137,8 @@ def _class_scores(rows: Sequence[Row], folder: RunFolder) -> Iterator[Event]:
 
 def truth_of(row: Mapping[str, str | None]) -> Truth:
     """Ground truth of an image of a run."""
-    return Truth(*(None if row.get(name) is None else Path(row[name]) for name in ("truth", "classes", "mask")))  # type: ignore[arg-type]
+    labels, classes, mask = (None if (file := row.get(name)) is None else Path(file) for name in ("truth", "classes", "mask"))
+    return Truth(labels, classes, mask, time_of(row))  # type: ignore[arg-type]
 
 
 class Scoring:

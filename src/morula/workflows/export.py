@@ -22,7 +22,7 @@ from morula.io.read import label_places
 from morula.io.write import write
 from morula.measurement.parquet_table import write_parquet
 from morula.methods.object_options import Export
-from morula.workflows.exports import WHOLE_SERIES, check_exports, export_path, parse_kinds, write_exports
+from morula.workflows.exports import WHOLE_SERIES, check_exports, export_paths, parse_kinds, write_exports
 from morula.workflows.measure import Point, labels_and_images, measured_points, one_table
 from morula.workflows.reading import Reading
 
@@ -110,7 +110,7 @@ _SUFFIXES: dict[Export, tuple[str, ...]] = {
 
 def _files(labels: Path, kinds: Sequence[Export], output: Path | None, points: int = 1) -> list[dict[Export, Path]]:
     """The file of each export, for each time point; for a series also, at the end, those of exports that hold all time points."""
-    beside = {kind: export_path(labels, kind) for kind in kinds}
+    named = export_paths(labels, kinds, points)
     if output is not None and output.suffix and not output.is_dir():
         if len(kinds) > 1 or (points > 1 and not WHOLE_SERIES & set(kinds)):
             rule = f"is one file for {len(kinds)} formats" if len(kinds) > 1 else f"is one file for {points} time points"
@@ -119,12 +119,5 @@ def _files(labels: Path, kinds: Sequence[Export], output: Path | None, points: i
         if output.suffix.lower() not in _SUFFIXES[kinds[0]]:
             rule, remedy = f"must end in {_SUFFIXES[kinds[0]][0]} for {kinds[0]}", "Rename it, or name a folder."
             raise OptionError("export.suffix", rule, key="output", value=str(output), remedy=remedy)
-        beside = {kinds[0]: output}
-    elif output is not None:
-        beside = {kind: output / file.name for kind, file in beside.items()}
-    if points == 1:
-        return [beside]
-    whole = {kind: file for kind, file in beside.items() if kind in WHOLE_SERIES}
-    single = [kind for kind in kinds if kind not in WHOLE_SERIES]
-    named = [{kind: export_path(labels, kind, point) for kind in single} for point in range(points)]
-    return [*({kind: beside[kind].with_name(file.name) for kind, file in group.items()} for group in named), whole]
+        return [*named[:-1], {kinds[0]: output}]
+    return named if output is None else [{kind: output / file.name for kind, file in group.items()} for group in named]

@@ -22,7 +22,7 @@ from morula.io.formats.rois import Rois
 from morula.io.write import write
 from morula.measurement.parquet_table import check_parquet, write_parquet
 from morula.methods.object_options import EXPORTS, Export
-from morula.workflows.result_files import file_of_results
+from morula.workflows.result_files import file_of_results, point_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,16 @@ def export_path(labels_file: Path, kind: Export, point: int | None = None) -> Pa
         'cells_t0003_coco.json'
     """
     place = file_of_results(labels_file)
-    return place.with_name(f"{stem_of(place)}{'' if point is None else f'_t{point:04d}'}{EXPORTS[kind]}")
+    stem = stem_of(place)
+    return place.with_name(f"{stem if point is None else point_name(stem, point)}{EXPORTS[kind]}")
+
+
+def export_paths(labels_file: Path, kinds: Sequence[Export], points: int = 1) -> list[dict[Export, Path]]:
+    """The files of the exports of a label file. Of a series: those of each time point, and at the end those that hold all time points."""
+    if points == 1:
+        return [{kind: export_path(labels_file, kind) for kind in kinds}]
+    single = [{kind: export_path(labels_file, kind, point) for kind in kinds if kind not in WHOLE_SERIES} for point in range(points)]
+    return [*single, {kind: export_path(labels_file, kind) for kind in kinds if kind in WHOLE_SERIES}]
 
 
 def export_destinations(labels_file: Path, kinds: Sequence[Export]) -> list[Destination]:

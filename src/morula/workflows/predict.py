@@ -32,18 +32,17 @@ from morula.labels.objects import DECODED
 from morula.measurement.csv_table import DIGITS, write_table
 from morula.measurement.statistics import statistics
 from morula.methods.classes import class_image
-from morula.methods.object_options import Export
 from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import fit_scale
 from morula.workflows.block_store import BlockStore
 from morula.workflows.experiment import experiment_destinations, write_experiment
-from morula.workflows.exports import export_path, write_exports
+from morula.workflows.exports import export_paths, write_exports
 from morula.workflows.hardware import Hardware
 from morula.workflows.log import logged
 from morula.workflows.predict_images import memory_of, open_test_images, record_prediction, restore_test_images
 from morula.workflows.reading import Reading
-from morula.workflows.result_files import class_image_path, file_of_results, raw_labels_path, table_path
+from morula.workflows.result_files import class_image_path, file_of_results, intermediates_path, raw_labels_path, table_path
 from morula.workflows.run_results import check_results, discard_results, remove_stale, report_again
 from morula.workflows.segment_blocks import needs_blocks, segment_in_blocks
 from morula.workflows.sources import Opened
@@ -138,7 +137,7 @@ def _test_images(model: Model, folder: RunFolder, hardware: Hardware) -> Iterato
         labels_file = targets[image.name]
         steps = segment_one(model, image, labels_file, hardware, channels=channels[image.name])
         yield from below(image.name, batch.steps(image, steps))
-        rows.append({"name": image.name, "raw": image.raw.source, "prediction": str(labels_file.resolve()), **image.truth_row()})
+        rows.append(image.row(labels_file))
         yield Progress(done, len(opened), "image", image.name)
     folder.write_images(rows)
     if model.method.instances:
@@ -215,7 +214,8 @@ def segment_one(
         found = yield from _at_once(model, image, hardware, channels=channels, diameter=diameter)
     table = found.table
     # never new labels beside tables or outlines of earlier ones, whenever the process ends
-    for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports_of(model, labels_file).values()]:
+    (exports,) = export_paths(labels_file, model.job.objects.export)
+    for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports.values()]:
         discard_own(file)
     write_labels(labels_file, found.labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
@@ -231,7 +231,7 @@ def segment_one(
         yield FileWritten(table_path(labels_file, "_statistics"), Artefact.STATISTICS)
     write_table(table_path(labels_file), table, digits=DIGITS)
     yield FileWritten(table_path(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
-    if exports := exports_of(model, labels_file):
+    if exports:
         yield from write_exports(np.asarray(found.labels), table, image, exports)
     yield from write_more_images(found, labels_file, image)
     found.finished()
@@ -305,7 +305,7 @@ def write_more_images(found: Segmented, labels_file: Path, image: Image) -> Iter
         yield FileWritten(before, Artefact.RAW_LABELS)
     for name, array in found.intermediates.items():
         place = file_of_results(labels_file)
-        file = place.parent / "intermediates" / f"{stem_of(place)}_{name}.tif"
+        file = intermediates_path(labels_file) / f"{stem_of(place)}_{name}.tif"
         file.parent.mkdir(parents=True, exist_ok=True)
         shown = array.astype(np.uint8) if array.dtype == np.bool_ else array
         axes = image.axes.spatial_axes if array.ndim == image.ndim_spatial else f"C{image.axes.spatial_axes}"
@@ -313,8 +313,8 @@ def write_more_images(found: Segmented, labels_file: Path, image: Image) -> Iter
         yield FileWritten(file, Artefact.INTERMEDIATE, name)
 
 
-def outputs_of(model: Model, labels_file: Path, *, overwrite: bool) -> list[Destination]:
-    """Everything that `segment_one` writes for an image: the labels, and tables and images beside them."""
+def outputs_of(model: Model, labels_file: Path, *, overwrite: bool, points: int = 1) -> list[Destination]:
+    """Everything that is written for an image, or for a series of time `points`: the labels, and tables and images beside them."""
     options, suffixes = model.job.objects, [""]
     suffixes += ["_all"] if options.filter else []
     suffixes += ["_statistics"] if options.measure.statistics else []
@@ -322,14 +322,9 @@ def outputs_of(model: Model, labels_file: Path, *, overwrite: bool) -> list[Dest
     images += [class_image_path(labels_file)] if model.method.object_classes is not None else []
     tables = [Destination(table_path(labels_file, suffix), proven=True) for suffix in suffixes]
     more = _intermediates_of(labels_file) if options.intermediates else []
-    more += exports_of(model, labels_file).values()
+    more += [file for group in export_paths(labels_file, options.export, points) for file in group.values()]
     labels, *others = (labels_destination(file, overwrite=overwrite) for file in (labels_file, *images))
     return [labels, *tables, *others, *(Destination(file, proven=True) for file in more)]
-
-
-def exports_of(model: Model, labels_file: Path) -> dict[Export, Path]:
-    """The files of the exports that the job asks for."""
-    return {kind: export_path(labels_file, kind) for kind in model.job.objects.export}
 
 
 def labels_destination(file: Path, *, overwrite: bool) -> Destination:
@@ -342,7 +337,7 @@ def _intermediates_of(labels_file: Path) -> list[Path]:
     labels_file = file_of_results(labels_file)
     stem = stem_of(labels_file)
     others = [stem_of(file) for file in labels_file.parent.glob(f"{glob.escape(stem)}_*") if file.suffix not in (".csv", "")]
-    files = sorted((labels_file.parent / "intermediates").glob(f"{glob.escape(stem)}_*.tif"))
+    files = sorted(intermediates_path(labels_file).glob(f"{glob.escape(stem)}_*.tif"))
     return [file for file in files if not any(file.name.startswith(f"{other}_") for other in others)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def restore_test_images(model: Model, folder: RunFolder, *, device: str, memory:
     rows = model.method.score_rows(scores)
     write_table(folder.scores_file, {name: [row[name] for row in rows] for name in rows[0]})
     yield FileWritten(folder.scores_file, Artefact.SCORES)
-    folder.write_images([{"name": image.name, "raw": image.raw.source, "truth": None, "prediction": None} for image in opened])
+    folder.write_images([replace(image, truth=None).row(None) for image in opened])
     record_prediction(folder, opened, device=device, memory=memory)
     figures = {name: value for name, value in rows[-1].items() if name != "image"}
     yield Logged("  ".join(f"{name} {value:.4g}" for name, value in figures.items()))

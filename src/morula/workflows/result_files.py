@@ -22,6 +22,21 @@ def file_of_results(labels_file: Path) -> Path:
     return file.with_name(f"{stem_of(file)}_{inner.replace('/', '_')}{suffix_of(file)}")
 
 
+def point_name(name: str, point: int) -> str:
+    """The name of a time point of a series, counted from 0.
+
+    Examples:
+        >>> point_name("cells", 3)
+        'cells_t0003'
+    """
+    return f"{name}_t{point:04d}"
+
+
+def intermediates_path(labels_file: Path) -> Path:
+    """The folder of the inputs of the decoder."""
+    return file_of_results(labels_file).parent / "intermediates"
+
+
 def raw_labels_path(labels_file: Path) -> Path:
     """Path of the labels before post-processing: a file of the same name in the folder `before`."""
     place = file_of_results(labels_file)

@@ -284,7 +284,7 @@ def _segmented_into(target: Path, todo: _Todo, model: str | Path | Model, settin
         batch = UnfinishedBatch.of(folder, trained, files, decided)
         if settings.batch.resume:
             batch.check_same()
-        _check_results(trained, batch, todo.new, experiment_destinations(folder) if tables else [], read, overwrite=overwrite)
+        _check_results(trained, batch, todo, experiment_destinations(folder) if tables else [], read, overwrite=overwrite)
         return batch
 
     checked()
@@ -416,7 +416,7 @@ def _label_files(target: Path, opened: Sequence[Opened]) -> list[Path]:
 def _check_results(
     trained: Model,
     batch: UnfinishedBatch,
-    files: Mapping[str, Path],
+    todo: _Todo,
     tables: Sequence[Destination],
     read: Sequence[str | Path],
     *,
@@ -428,9 +428,10 @@ def _check_results(
     """
     outputs = {table.path: table for table in tables}  # by path: the files of several images may match the same pattern
     taken = []
-    for name, file in files.items():
+    points = {image.name: time_points(image.raw) for image in todo.opened}
+    for name, file in todo.new.items():
         replaced = overwrite or name in batch.begun
-        found = [*outputs_of(trained, file, overwrite=replaced), Destination(provenance_path(file), proven=True)]
+        found = [*outputs_of(trained, file, overwrite=replaced, points=points[name]), Destination(provenance_path(file), proven=True)]
         outputs |= {destination.path: destination for destination in found}
         taken += [destination.shown for destination in found if not (replaced or destination.adds) and os.path.lexists(destination.path)]
     check_apart(outputs.values(), read)

@@ -16,28 +16,31 @@ from morula.data.patches import Source
 from morula.io.annotation_mask import UNANNOTATED, mark_unannotated
 from morula.io.formats.base import Missing
 from morula.io.formats.nifti import compare_orientations
-from morula.io.lazy import is_flat, like, take_time, without_z
+from morula.io.lazy import is_flat, like, take_time, time_points, without_z
 from morula.io.metadata import MetadataWarning, collected
 from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.jobs.job import Images
 from morula.jobs.job import Source as SourceOptions
+from morula.workflows.result_files import point_name
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Files of the ground truth of an image."""
+    """Files of the ground truth of an image; `time` is its time point where they are series."""
 
     labels: Path
     classes: Path | None = None
     mask: Path | None = None
+    time: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
     """One image of a source, its labels and classes if there are any, and the name of its results.
 
-    `unlabelled` is the label of unannotated voxels, `reading` says how the file was read where that was stated by the user.
+    `unlabelled` is the label of unannotated voxels, `reading` says how the file was read where that was stated by the user. `time` is the
+    time point, counted from 0, where the file is a series of which each time point is an image.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Opened:
     unlabelled: int | None = None
     truth: Truth | None = None
     reading: str = ""
+    time: int | None = None
 
     @property
     def files(self) -> list[str]:
@@ -55,10 +59,12 @@ class Opened:
         read = (None if part is None else part.source for part in (self.raw, self.labels))
         return [str(file) for file in (*read, *more) if file is not None]
 
-    def truth_row(self) -> dict[str, str | None]:
-        """Paths of its ground truth: `truth`, `classes`, `mask`."""
+    def row(self, prediction: Path | None) -> dict[str, str | None]:
+        """Its entry in the list of images of a run: name, files, and the time point of a series."""
         parts = (None,) * 3 if self.truth is None else (self.truth.labels, self.truth.classes, self.truth.mask)
-        return {name: None if part is None else str(part) for name, part in zip(("truth", "classes", "mask"), parts, strict=True)}
+        truth = {name: None if part is None else str(part) for name, part in zip(("truth", "classes", "mask"), parts, strict=True)}
+        files = {"raw": self.raw.source, "prediction": None if prediction is None else str(prediction.resolve()), **truth}
+        return {"name": self.name, **files, **({} if self.time is None else {"time": str(self.time)})}
 
     def patches(self, *, classes: bool = False) -> Source:
         """The source of patches; with `classes`, its classes too."""
@@ -67,6 +73,8 @@ class Opened:
 
 def open_source(source: SourceOptions, images: Images, *, key: str, need_labels: bool) -> tuple[list[Opened], list[str]]:
     """Open all images of a source lazily; returns them, and the warnings of the pairing and about ignored metadata.
+
+    Each time point of a series is an image of its own, unless the job selects one.
 
     Raises:
         JobError: with all problems of these files.
@@ -81,7 +89,7 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
         # all files are tried, so that the error names every bad one
         for name, raw, truth in pairs:
             try:
-                opened.append(open_pair(name, raw, truth, images))
+                opened += _time_points(name, raw, truth, images)
             except MorulaError as error:
                 problems.append(Problem.of(error, key))
     opened = flattened(opened) if any(image.raw.ndim_spatial == 2 for image in opened) else opened
@@ -122,8 +130,8 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
     result: list[tuple[str, Path, Truth | None]] = []
     for raw, name in names.items():
         labels = sides["labels"][raw]
-        others = {side: sides.get(side, empty).get(raw) for side in ("classes", "mask")}
-        result.append((name, raw, None if labels is None else Truth(labels, **others)))
+        classes, mask = (sides.get(side, empty).get(raw) for side in ("classes", "mask"))
+        result.append((name, raw, None if labels is None else Truth(labels, classes, mask)))
     return result, warnings
 
 
@@ -141,6 +149,36 @@ def open_pair(name: str, raw: Path, truth: Truth | None, images: Images | None =
     return Opened(name, image) if truth is None else Opened(name, image, *open_truth(truth, image, images), truth)
 
 
+def _time_points(name: str, raw: Path, truth: Truth | None, images: Images) -> list[Opened]:
+    """Open a file with its labels: one image, or as many as it has time points.
+
+    Raises:
+        DataError: as `open_pair`, or when images and labels have different numbers of time points.
+    """
+    image = open_pair(name, raw, None, images).raw
+    count = len(time_points(image))  # 1 where the job selects a time point
+    if count == 1:
+        return [open_pair(name, raw, truth, images)]
+    for what, file in () if truth is None else (("labels", truth.labels), ("classes", truth.classes), ("mask", truth.mask)):
+        if file is None:
+            continue
+        points = len(time_points(read_labels(file, shape=image.spatial_shape, **_reading(images, labels=True))))
+        if points != count:
+            rule = f"{'have' if what != 'mask' else 'has'} {points} time point{'s'[: points != 1]} but the image {raw} has {count}"
+            remedy = f"Give {what} of every time point, or select one with images.time."
+            raise DataError("images.other_time_points", rule, file=file, remedy=remedy)
+    opened = []
+    for point in range(count):
+        own = None if truth is None else replace(truth, time=point)
+        opened.append(replace(open_pair(point_name(name, point), raw, own, at_time(images, point)), time=point))
+    return opened
+
+
+def at_time(images: Images, point: int | None) -> Images:
+    """How a time point of a series is read; `None` for images that are no series."""
+    return images if point is None else images.model_copy(update={"time": point})
+
+
 def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tuple[Image, Image | None, int | None]:
     """Labels of an image, its classes if there are any, and the label of unannotated voxels.
 
@@ -148,13 +186,14 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
         DataError: when the shapes differ, or the label file does not contain labels.
     """
     reading = _reading(images, labels=True)
+    time = truth.time if images is None or truth.time is not None else images.time
     if image.source is not None:
         compare_orientations(Path(image.source), truth.labels)
     labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
         classes = read_labels(truth.classes, shape=image.spatial_shape, **reading)
-    if images is not None and images.time is not None:
-        labels, classes = take_time(labels, images.time), None if classes is None else take_time(classes, images.time)
+    if time is not None:
+        labels, classes = take_time(labels, time), None if classes is None else take_time(classes, time)
     labels = connected(labels) if images is not None and images.components else labels
     labels, classes = like(labels, image), None if classes is None else like(classes, image)
     for what, part, file in (("labels", labels, truth.labels), ("classes", classes, truth.classes)):
@@ -166,7 +205,7 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
     if truth.mask is None:
         return labels, classes, value
     value = UNANNOTATED if value is None else value
-    return mark_unannotated(labels, read(truth.mask, **reading), value), classes, value
+    return mark_unannotated(labels, read(truth.mask, time=time, **reading), value), classes, value
 
 
 class _Reading(TypedDict):

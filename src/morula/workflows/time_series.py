@@ -6,27 +6,32 @@ folder beside the labels until all are finished, so that an interrupted command 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from morula.core.array import ArraySource
+from morula.core.atomic import replace as put
 from morula.core.axes import Axes
-from morula.core.errors import OptionError
 from morula.core.events import Artefact, Event, FileWritten, Progress, below
 from morula.core.image import Image
+from morula.core.location import stem_of
+from morula.core.manifest import discard_own
 from morula.io.lazy import LazyArray, take_time
 from morula.io.lazy import Opened as OpenedFile
-from morula.io.read import read_labels
+from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.measurement.csv_table import DIGITS, read_table, write_table
+from morula.measurement.parquet_table import write_parquet
+from morula.methods.object_options import Export
 from morula.models.model import Model
 from morula.workflows.block_store import BlockStore
+from morula.workflows.exports import export_path, export_paths
 from morula.workflows.hardware import Hardware
-from morula.workflows.predict import exports_of, segment_one
-from morula.workflows.result_files import class_image_path, file_of_results, raw_labels_path, table_path
+from morula.workflows.predict import segment_one
+from morula.workflows.result_files import class_image_path, file_of_results, intermediates_path, point_name, raw_labels_path, table_path
 from morula.workflows.sources import Opened
 from morula.workflows.unfinished_batch import model_key, origin_of
 
@@ -46,15 +51,7 @@ def first_point(source: Opened) -> Opened:
 def segment_series(
     model: Model, source: Opened, labels_file: Path, hardware: Hardware, *, diameter: float | None = None
 ) -> Iterator[Event]:
-    """Segment all time points of an image; arguments as for `morula.workflows.predict.segment_one`.
-
-    Raises:
-        OptionError: ``series.exports`` for results that only single images have.
-    """
-    if exports_of(model, labels_file) or model.job.objects.intermediates:
-        rule = "are not written for time series"
-        remedy = "Leave them out and export the labels afterwards, or take one time point (--time 0; time=0)."
-        raise OptionError("series.exports", rule, key="objects.export, objects.intermediates", file=source.raw.source, remedy=remedy)
+    """Segment all time points of an image; arguments as for `morula.workflows.predict.segment_one`."""
     count = time_points(source.raw)
     key = model_key(model, {"device": hardware.device, "diameter": diameter, "points": count})
     store = BlockStore(file_of_results(labels_file), {"model": key, "image": origin_of(source.raw), "reading": source.reading})
@@ -68,11 +65,17 @@ def segment_series(
             yield from (event for event in below(f"time {point}", steps) if not isinstance(event, FileWritten))
             store.note(f"point_{point}", {})
         yield Progress(point + 1, count, "time point", task=("time",))
+    exports = export_paths(labels_file, model.job.objects.export, count)
+    # never new labels beside tables or outlines of earlier ones, whenever the process ends
+    for file in [*(table_path(labels_file, suffix) for suffix in _TABLES), *(file for group in exports for file in group.values())]:
+        discard_own(file)
     yield from _joined_images(parts, labels_file, source.raw)
     for suffix, kind in _TABLES.items():
         if table_path(parts[0], suffix).exists():
             write_table(table_path(labels_file, suffix), joined_tables([table_path(part, suffix) for part in parts]), digits=DIGITS)
             yield FileWritten(table_path(labels_file, suffix), kind)
+    yield from _joined_exports(parts, exports, labels_file)
+    yield from _intermediates(parts, labels_file)
     store.remove()
 
 
@@ -94,6 +97,38 @@ def _joined_images(parts: Sequence[Path], labels_file: Path, image: Image) -> It
         yield FileWritten(target, kind)
 
 
+def _joined_exports(parts: Sequence[Path], exports: Sequence[Mapping[Export, Path]], labels_file: Path) -> Iterator[Event]:
+    """Move the exports of single time points to their places, and join the others; `exports` as `export_paths` returns them."""
+    *single, whole = exports
+    for part, files in zip(parts, single, strict=True):
+        for kind, file in files.items():
+            yield FileWritten(_moved(export_path(part, kind), file), Artefact.OUTLINES)
+    for kind, file in whole.items():
+        if kind == "parquet":
+            yield FileWritten(write_parquet(file, read_table(table_path(labels_file))), Artefact.TABLE, "as Parquet")
+        else:
+            colours = [read(export_path(part, kind)) for part in parts]
+            stacked = replace(colours[0], data=TimeStack([colour.data for colour in colours]), axes=Axes(f"T{colours[0].axes}"))
+            yield FileWritten(write(file, stacked, overwrite=True), Artefact.COLOURED)
+
+
+def _intermediates(parts: Sequence[Path], labels_file: Path) -> Iterator[Event]:
+    """Move the inputs of the decoder of each time point to their places."""
+    place, folder = file_of_results(labels_file), intermediates_path(labels_file)
+    for point, part in enumerate(parts):
+        for file in sorted(intermediates_path(part).glob(f"{stem_of(part)}_*.tif")):
+            name = file.name.removeprefix(f"{stem_of(part)}_")
+            target = folder / f"{point_name(stem_of(place), point)}_{name}"
+            yield FileWritten(_moved(file, target), Artefact.INTERMEDIATE, Path(name).stem)
+
+
+def _moved(source: Path, target: Path) -> Path:
+    """Move a finished file; returns its new place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    put(source, target)
+    return target
+
+
 def joined_tables(files: Sequence[Path]) -> dict[str, np.ndarray]:
     """The rows of the tables of all time points, with the column ``time`` first."""
     tables = [read_table(file) for file in files]
@@ -105,11 +140,11 @@ def joined_tables(files: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 class TimeStack(LazyArray):
-    """Label images (Z)YX of equal shape as one array T(Z)YX; read when it is sliced."""
+    """Images of equal shape as one array with a T axis in front; read when it is sliced."""
 
     def __init__(self, points: Sequence[ArraySource]) -> None:
         kind = np.result_type(*(point.dtype for point in points))
-        super().__init__((len(points), *points[0].shape), kind, chunks=(1, *getattr(points[0], "chunks", points[0].shape)))
+        super().__init__((len(points), *points[0].shape), kind, chunks=(1, *(getattr(points[0], "chunks", None) or points[0].shape)))
         self.points = list(points)
 
     def _open(self) -> OpenedFile:
