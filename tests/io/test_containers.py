@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 
 import h5py
 import nibabel
@@ -237,6 +238,19 @@ def test_n5(tmp_path):
     assert (image.axes, image.spacing) == ("ZYX", (0.05, 0.008, 0.008))
     np.testing.assert_array_equal(image, STACK)
     np.testing.assert_array_equal(image.data[1:4, ::7, 3], STACK[1:4, ::7, 3])
+    block, outside = attributes.parent / "1" / "1" / "0", tmp_path / "block"
+    block.rename(outside)
+    with raises("zarr.missing_chunks"):
+        read(tmp_path / "a.n5")
+    with pytest.warns(MetadataWarning):
+        assert not read(tmp_path / "a.n5", missing="zeros").data[:4, 16:32, 16:32].any()
+    block.symlink_to(outside)
+    with raises("container.link_outside"):
+        read(tmp_path / "a.n5")
+    block.unlink()
+    os.mkfifo(block)
+    with raises("file.not_regular"):
+        read(tmp_path / "a.n5")
 
 
 def test_precomputed(tmp_path):

@@ -54,6 +54,8 @@ def scale_of(content):
         (lambda c: multiscale(c).update(axes=5), "multiscales.axes"),
         (lambda c: multiscale(c)["axes"].pop(), "multiscales.axes"),
         (lambda c: multiscale(c)["axes"][0].update(unit=["um"]), "multiscales.axes.unit"),
+        (lambda c: multiscale(c)["axes"][0].update(type="time"), "multiscales.axes.type"),
+        (lambda c: multiscale(c)["axes"][0].update(type=5), "multiscales.axes.type"),
         (lambda c: multiscale(c).update(datasets={"path": "0"}), "multiscales.datasets"),
         (lambda c: c["attributes"]["ome"].update(multiscales="none"), "multiscales"),
         (lambda c: c.update(attributes=[1, 2]), "attributes"),

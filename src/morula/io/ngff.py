@@ -12,7 +12,8 @@ from morula.core.errors import DataError
 from morula.core.voxel_size import VoxelSize
 from morula.io.metadata import ignore_field
 
-_KINDS = {"T": "time", "C": "channel"}
+_KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+"""Types of axes by their letter."""
 _UNITS = {
     "um": "micrometer",
     "nm": "nanometer",
@@ -159,8 +160,7 @@ def _described(found: object, ndim: int | None) -> list[Mapping[str, Any]]:
     described: list[Mapping[str, Any]] = []
     for axis in found if isinstance(found, list | tuple) else ():
         fields = axis if isinstance(axis, Mapping) else {"name": axis}
-        kind, name = fields.get("type"), str(fields.get("name", "")).upper()
-        described.append({**fields, "letter": {"time": "T", "channel": "C"}.get(kind, name) if isinstance(kind, str) else name})
+        described.append({**fields, "letter": _letter(fields.get("type"), str(fields.get("name", "")).upper())})
     letters = [str(axis["letter"]) for axis in described]
     # X and Y are needed, and nothing may occur twice: otherwise a dimension has no meaning
     if (
@@ -172,6 +172,16 @@ def _described(found: object, ndim: int | None) -> list[Mapping[str, Any]]:
         ignore_field("multiscales.axes", found, f"must name each of the {n} dimensions t, c, z, y or x; taken as {'TCZYX'[-n:]}")
         return usual
     return described
+
+
+def _letter(kind: object, name: str) -> str:
+    """The letter of an axis: its name; where that is none of the usual ones, the type decides."""
+    usual = _KINDS.get(name)
+    if kind is not None and (not isinstance(kind, str) or (usual is not None and kind in _KINDS.values() and kind != usual)):
+        ignore_field("multiscales.axes.type", kind, f"must be {usual or 'a text'} for the axis {name.lower()!r}")
+    elif kind in ("time", "channel") and usual is None:
+        return "T" if kind == "time" else "C"
+    return name
 
 
 def _unit(axis: Mapping[str, Any]) -> str:
@@ -257,7 +267,7 @@ def compose(
     unit = None if voxel_size is None else _UNITS.get(voxel_size.unit)
     described = []
     for letter in axes:
-        axis = {"name": letter.lower(), "type": _KINDS.get(letter, "space")}
+        axis = {"name": letter.lower(), "type": _KINDS[letter]}
         described.append({**axis, "unit": unit} if unit and letter in "ZYX" else axis)
     datasets = []
     for level, factor in enumerate(factors):

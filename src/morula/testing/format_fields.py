@@ -184,6 +184,12 @@ ROWS: tuple[Row, ...] = (
         "units of length", ".ome.zarr", partial(_ngff, change=partial(_units, unit="nanometer")), "voxel size 0.002 x 0.0005 x 0.0005 um"
     ),
     _NGFF("an unknown unit", ".ome.zarr", partial(_ngff, change=partial(_units, unit="stone")), "warning multiscales.axes.unit"),
+    _NGFF(
+        "a type that contradicts the name of the axis",
+        ".ome.zarr",
+        partial(_ngff, change=lambda multiscale: multiscale["axes"][0].update(type="channel")),
+        "warning multiscales.axes.type",
+    ),
     _NGFF("axes left out", ".ome.zarr", partial(_ngff, change=lambda multiscale: multiscale.pop("axes")), "axes ZYX"),
     _NGFF(
         "a scale of words",

@@ -1,6 +1,6 @@
-"""Chunks that a Zarr array or an HDF5 data set declares but does not contain.
+"""Chunks that a Zarr or N5 array or an HDF5 data set declares but does not contain.
 
-Both formats allow writers to leave out chunks that hold only the fill value, and read a missing chunk as that value. A chunk that was
+These formats allow writers to leave out chunks that hold only the fill value, and read a missing chunk as that value. A chunk that was
 lost, in a copy that was stopped or on a share that was disconnected, looks the same. A missing chunk therefore counts as empty on
 purpose, except where the array itself shows that it is not:
 
@@ -62,13 +62,43 @@ def check_zarr_chunks(path: Path, array: Any, request: Request) -> None:
     """
     if request.missing == "unchecked" or 0 in array.shape:
         return
-    shape = array.shards or array.chunks
-    grid = _grid(array.shape, shape)
+    # the key of a chunk is its place: `c/1/2`, `1/2` or `1.2`
+    chunks = _stored(path, array.shape, array.shards or array.chunks, array.metadata.encode_chunk_key, request, first=1)
+    _check(path, array, array.fill_value, chunks, request, kind="zarr")
+
+
+def check_n5_chunks(path: Path, array: Any, chunk: Sequence[int], request: Request) -> None:
+    """The same for a data set of N5, whose fill value is 0; `array` and `chunk` in the order of the axes in memory, the reverse of N5's.
+
+    Raises:
+        FileReadError: naming the chunks.
+    """
+    if request.missing == "unchecked" or 0 in array.shape:
+        return
+    chunks = _stored(path, array.shape, chunk, lambda place: "/".join(map(str, place[::-1])), request, first=-1)
+    _check(path, array, 0, chunks, request, kind="zarr")
+
+
+def check_files(path: Path) -> None:
+    """Reject links out of the folder of an image, and pipes and devices in it.
+
+    Raises:
+        DataError: for a link out of the folder.
+        FileReadError: for what is not a regular file.
+    """
+    for _ in _files(path):
+        pass
+
+
+def _stored(
+    path: Path, lengths: Sequence[int], shape: Sequence[int], name: Callable[[Place], str], request: Request, *, first: Literal[1, -1]
+) -> StoredChunks:
+    """The chunk files of an array; the numbers in their names are their places, from the `first` axis or from the last (-1)."""
+    grid = _grid(lengths, shape)
     sizes: dict[Place, int] = {}
     empty = []
     for key, size in _files(path):
-        # the key of a chunk is its place: `c/1/2`, `1/2` or `1.2`
-        place = tuple(map(int, re.findall(r"\d+", key)))
+        place = tuple(map(int, re.findall(r"\d+", key)))[::first]
         if len(place) == len(grid) and all(index < n for index, n in zip(place, grid, strict=True)):
             sizes[place] = size
             empty += [] if size else [key]
@@ -76,7 +106,7 @@ def check_zarr_chunks(path: Path, array: Any, request: Request) -> None:
         rule = f"{len(empty)} chunks are empty files: {', '.join(sorted(empty)[:10])}"
         remedy = Remedy("copy it again from its source", READ_AS_ZEROS)
         reject_missing(FileReadError("zarr.missing_chunks", rule, file=path, remedy=remedy), request.missing)
-    _check(path, array, array.fill_value, StoredChunks(shape, grid, sizes, array.metadata.encode_chunk_key), request, kind="zarr")
+    return StoredChunks(tuple(shape), grid, sizes, name)
 
 
 def check_hdf5_chunks(path: Path, data: h5py.Dataset, request: Request) -> None:

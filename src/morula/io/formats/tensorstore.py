@@ -16,6 +16,7 @@ from morula.core.file_errors import unreadable_file
 from morula.core.location import check_links
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
+from morula.io.formats.chunks import check_files, check_n5_chunks
 from morula.io.lazy import LazyArray, Opened, View
 
 
@@ -86,6 +87,7 @@ class Tensorstore(Format):
 
     def _precomputed(self, path: Path, request: Request, info: dict[str, Any]) -> FileContent:
         level = pick_level(path, request.level, len(info["scales"]))
+        check_files(path)
         spec = {"driver": "neuroglancer_precomputed", "kvstore": _store(path), "scale_index": level}
         source = TensorstoreArray(spec, path)  # four axes, x y z channel, by the specification of the format
         check_is_image(path, source.shape, source.dtype)
@@ -101,8 +103,9 @@ class Tensorstore(Format):
         name = choose_dataset(path, {inner: tuple(values["dimensions"][::-1]) for inner, values in below.items()}, request)
         source = TensorstoreArray({"driver": "n5", "kvstore": _store(path / name)}, path / name)
         check_is_image(path, source.shape, source.dtype)
-        axes = _n5_axes(below[name], source.shape)
-        return FileContent(View(source, range(source.ndim)[::-1]), axes, _n5_size(below[name], axes))
+        axes, data = _n5_axes(below[name], source.shape), View(source, range(source.ndim)[::-1])
+        check_n5_chunks(path / name, data, below[name]["blockSize"][::-1], request)
+        return FileContent(data, axes, _n5_size(below[name], axes))
 
 
 def _store(path: Path) -> dict[str, str]:
