@@ -55,7 +55,7 @@ def object_columns() -> set[str]:
         morula.filter_objects(LABELS, morula.measure(LABELS), ["voxels < 2"])[1],
     ]
     classes = class_columns(Classes(names=("a", "b")), np.array([1, 1]), np.ones(2), np.array([1, 2]))
-    return {column for table in tables for column in table.columns} | set(classes) | {"decoder_confidence"}
+    return {column for table in tables for column in table.columns} | set(classes) | {"decoder_confidence", "tta_spread"}
 
 
 def score_columns() -> set[str]:

@@ -1,6 +1,7 @@
 """Damaged and unusual files: missing parts are errors that name them, invalid metadata are ignored where the pixels are readable."""
 
 import json
+import re
 import struct
 import zlib
 
@@ -79,6 +80,19 @@ def test_tags_of_impossible_values(tmp_path, tag, value):
         tif.pages[0].tags[tag].overwrite(value)
     error = failure(path)
     assert error is None or str(path) in str(error)
+
+
+@pytest.mark.parametrize("size", ["SizeZ", "SizeC", "SizeT"])
+def test_ome_metadata_of_more_planes_than_any_file_has(tmp_path, size, monkeypatch):
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, VOLUME, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(path) as tif:
+        described = re.sub(rf'{size}="\d+"', f'{size}="1000000000"', tif.ome_metadata or "")
+    tifffile.imwrite(path, VOLUME, description=described.encode(), metadata=None, photometric="minisblack")
+    # tifffile makes a list of all planes, which takes a minute and all memory
+    monkeypatch.setattr(tifffile.TiffFile, "series", property(lambda _: pytest.fail("the planes are listed")))
+    with raises("image.implausible_size"):
+        read(path)
 
 
 def test_a_picture_that_declares_more_than_can_be_decoded(tmp_path):

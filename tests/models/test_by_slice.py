@@ -8,7 +8,7 @@ import torch
 from cc3d import connected_components
 
 from morula.core.axes import Axes
-from morula.core.events import Progress, Warned
+from morula.core.events import Progress, Warned, drained
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
@@ -18,7 +18,7 @@ from morula.labels.stitch import stitch
 from morula.methods import METHODS
 from morula.metrics.matching import match
 from morula.models.by_slice import by_slices, joined
-from morula.models.model import Model, drained
+from morula.models.model import Model
 from morula.nn.build import build_network
 from morula.representations.encode import encode
 from morula.testing.errors import raises

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 import morula
-from morula.core.events import Preview, Progress
+from morula.core.events import Preview, Progress, drained
 from morula.core.region import Region
-from morula.models.model import drained
 from morula.testing.errors import raises
 from morula.workflows.adjust import Prediction, predict_region
 

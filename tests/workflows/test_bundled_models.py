@@ -13,13 +13,12 @@ import yaml
 from scipy import ndimage
 
 import morula
-from morula.core.events import Event, Logged
+from morula.core.events import Event, Logged, drained
 from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
 from morula.inference.rescale import rescaled
 from morula.jobs import bundled
 from morula.labels.objects import Objects
-from morula.models.model import drained
 from morula.models.scale import estimate_diameter, fit_scale, with_labels
 from morula.nn.weights import load_weights
 from morula.testing.errors import raises

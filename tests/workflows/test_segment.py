@@ -18,9 +18,12 @@ import zarr
 
 import morula
 from morula.core.events import Warned
+from morula.inference.options import Prediction
+from morula.jobs.load import load_job
 from morula.jobs.tuning import changed
 from morula.methods import METHODS
 from morula.testing.errors import raises
+from morula.workflows.prepare import prepare
 
 
 def test_segment_writes_labels_and_a_table_beside_them(run2d: Path, data2d: Path, tmp_path: Path) -> None:
@@ -87,6 +90,29 @@ def test_intermediates_of_the_decoder(run2d: Path, data2d: Path, tmp_path: Path)
     list(morula.segment(data2d / "test/images/nuclei_000.tif", model=asking, output=tmp_path / "cells.1.tif"))
     found = {path.name for path in (tmp_path / "intermediates").iterdir()}
     assert {"cells.1_seeds.tif", "cells.1_surface.tif", "cells.1_growth.tif"} <= found
+
+
+def test_the_spread_of_orientations_is_that_of_flipped_images(run2d: Path, data2d: Path, tmp_path: Path) -> None:
+    model, image = morula.load(run2d), morula.read(sorted((data2d / "test" / "images").iterdir())[0])
+    spread = replace(model, job=model.job.model_copy(update={"prediction": Prediction(tta="flips", tta_spread=True)}))
+    list(morula.segment(image, model=spread, output=tmp_path / "cells.tif", device="cpu"))
+    labels, table = np.asarray(morula.read(tmp_path / "cells.tif")), pandas.read_csv(tmp_path / "cells.csv")
+    single, values = morula.load(run2d), np.asarray(image)
+    turned = [np.flip(single.predict(np.flip(values, axes)), [axis + 1 for axis in axes]) for axes in ((), (0,), (1,), (0, 1))]
+    means = [[[prediction[row][labels == label].mean() for row in range(3)] for label in table["label"]] for prediction in turned]
+    assert len(table) > 1
+    np.testing.assert_allclose(table["tta_spread"], np.std(means, axis=0).mean(axis=1), rtol=1e-3, atol=1e-6)
+    assert table["tta_spread"].min() > 0
+    assert "tta_spread" in spread.block_problem()
+
+
+def test_a_spread_needs_orientations_and_objects(data2d: Path) -> None:
+    train = {"raw": str(data2d / "train" / "images"), "labels": str(data2d / "train" / "labels")}
+    document = {"images": {"train": train}, "method": {"kind": "semantic"}, "prediction": {"tta_spread": True}}
+    with raises("prediction.spread_of_one"):
+        load_job(document)
+    with raises("prediction.no_spread"):
+        prepare(load_job({**document, "prediction": {"tta": "flips", "tta_spread": True}}))
 
 
 def test_one_image_goes_into_the_file_that_is_named(run2d: Path, data2d: Path, tmp_path: Path) -> None:

@@ -352,3 +352,20 @@ def from_record(record: Mapping[str, object], folder: Path | None = None) -> Eve
         return kind(**values)  # type: ignore[arg-type]
     except TypeError as error:
         raise DataError("events.incomplete_record", f"lacks a field of its kind ({error})", value=record.get("event")) from None
+
+
+def drained(steps: Generator[object, None, Result]) -> Result:
+    """What a generator of events returns; its events are dropped.
+
+    Examples:
+        >>> def steps():
+        ...     yield "an event"
+        ...     return 42
+        >>> drained(steps())
+        42
+    """
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -40,6 +40,8 @@ class Prediction(Options):
     normalises over space, else as large as the memory allows."""
     tta: Literal["none", "flips", "all"] = "none"
     """Test-time augmentation: average the predictions over the image's flips, or flips and quarter turns."""
+    tta_spread: bool = False
+    """Add the column `tta_spread` to the tables of objects: how much the orientations of `tta` disagree on each. Predicts a second time."""
     memory: Annotated[str, AfterValidator(_bytes)] | None = None
     """Memory that tiles may take, for example `8GB`; most of the free memory when left out."""
     median: tuple[Median, ...] = ()
@@ -51,6 +53,14 @@ class Prediction(Options):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the network. The shorter numbers are several times as fast on GPUs and on CPUs that multiply them in hardware, and
     change predictions by some hundredths (bf16) or thousandths (fp16); `openvino` supports `fp32` and `fp16`, encoders always in `fp32`."""
+
+    @model_validator(mode="after")
+    def _spread_has_orientations(self) -> Prediction:
+        if self.tta_spread and self.tta == "none":
+            rule = "is the spread over the orientations of tta, and there is one without it"
+            remedy = "Write tta: flips, or leave it out."
+            raise OptionError("prediction.spread_of_one", rule, key="tta_spread", value=True, remedy=remedy)
+        return self
 
     @model_validator(mode="after")
     def _backend_has_precision(self) -> Prediction:

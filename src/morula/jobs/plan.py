@@ -108,6 +108,7 @@ def checked(job: Job, facts: Facts) -> Job:
     problems += method.dimension_problems()
     problems += refinement_problems(job, facts)
     problems += prediction_problems(job, facts)
+    problems += spread_problems(job, method)
     problems += [] if problems else filter_problems(job, method, facts)
     if problems:
         raise JobError(problems)
@@ -143,6 +144,16 @@ def prediction_problems(job: Job, facts: Facts) -> list[Problem]:
         remedy = "Filter along xy, or leave it out."
         problems.append(Problem("prediction.median", "filters along z, but the images are 2D", code="median.needs_3d", remedy=remedy))
     return problems
+
+
+def spread_problems(job: Job, method: Method) -> list[Problem]:
+    """The spread of test-time augmentation needs objects, and channels with values between 0 and 1."""
+    if not job.prediction.tta_spread or (method.instances and method.bounded):
+        return []
+    rule = "compares channels with values between 0 and 1, of which the method has none"
+    if not method.instances:
+        rule = f"is a column of the tables of objects, which the method {job.method.kind} does not make"
+    return [Problem("prediction.tta_spread", rule, code="prediction.no_spread", value=True, remedy="Leave it out.")]
 
 
 def tuning_problems(job: Job) -> list[Problem]:

@@ -35,6 +35,12 @@ class ChannelPostprocessing(ChannelLayout, Postprocessing):
         """The class of each object and its share of the votes."""
         return () if self.options.classes is None else ("class", "class_confidence")
 
+    @property
+    def bounded(self) -> Sequence[int]:
+        """The channels with a sigmoid."""
+        spans = zip(self.representations, self._spans, strict=True)
+        return [row for channel, span in spans if channel.activation == "sigmoid" for row in range(span.start, span.stop)]
+
     def reorient(self, prediction: Array, orientation: Orientation) -> Array:
         """Every channel as its representation prescribes; offsets along the axes are exchanged."""
         return reorient(self.representations, prediction, orientation)

@@ -41,6 +41,11 @@ class Postprocessing(Configured):
         """Columns of the object table that this method adds to the measured ones."""
         return ()
 
+    @property
+    def bounded(self) -> Sequence[int]:
+        """Rows of the predicted channels whose values lie between 0 and 1."""
+        return ()
+
     def reorient(self, prediction: Array, orientation: Orientation) -> Array:
         """Predicted channels (..., K, (Z)YX), NumPy or torch, of the reoriented image."""
         return orientation.apply(prediction)

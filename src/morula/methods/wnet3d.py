@@ -150,6 +150,11 @@ class WNetPostprocessing(Postprocessing):
         """The decoder that the job names; Voronoi-Otsu by default."""
         return build_decoder(build_channels("F"), "voronoi_otsu" if self.objects.decoder is None else self.objects.decoder)
 
+    @property
+    def bounded(self) -> Sequence[int]:
+        """The classes."""
+        return range(self.options.classes)
+
     def settle(self, prediction: np.ndarray, image: Callable[[], np.ndarray] | None) -> tuple[np.ndarray, list[str]]:
         """The foreground probability (Z)YX, with the brightness as a second channel if objects are split by it; and the chosen class."""
         brightness = plane = None

@@ -21,6 +21,7 @@ from morula.core.axes import Axes
 from morula.core.errors import ModelError, OptionError
 from morula.core.events import Event, Progress, Warned
 from morula.core.image import Image
+from morula.core.orientation import Orientation
 from morula.core.voxel_size import VoxelSize
 from morula.data.normalise import Normalisation
 from morula.inference.predict import Array
@@ -103,10 +104,15 @@ class SliceModel(Model):
         bright = np.flatnonzero(planes >= planes.mean())
         return replace(self.plane, normalisation=self.scaling(image)), _slice(image, int(bright[len(bright) // 2]))
 
+    def orientations(self) -> list[Orientation]:
+        """Those of the slices."""
+        return self.plane.orientations()
+
     @cached_property
     def _scaled_plane(self) -> Model:
         """The 2D model for slices whose intensities are on the common scale already."""
-        return replace(self.plane, normalisation=Normalisation((0.0,) * self.in_channels, (1.0,) * self.in_channels))
+        scale = Normalisation((0.0,) * self.in_channels, (1.0,) * self.in_channels)
+        return replace(self.plane, normalisation=scale, orientation=self.orientation)
 
     def block_problem(self) -> str:
         """The slices are predicted in memory."""

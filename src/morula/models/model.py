@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from morula.core.allocator import keep_freed_memory
 from morula.core.axes import Axes
 from morula.core.errors import ModelError, OptionError
-from morula.core.events import Event, Warned
+from morula.core.events import Event, Warned, drained
 from morula.core.image import Image
 from morula.core.image_array import ImageArray
 from morula.core.image_like import ImageLike, image_of, is_list_of_images
@@ -46,8 +46,6 @@ from morula.training.devices import pick_device
 if TYPE_CHECKING:
     import pandas as pd
 
-Result = TypeVar("Result")
-
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -72,6 +70,8 @@ class Model:
     """The folder or file that it was loaded from: nothing is written there."""
     diameter: float | None = None
     """Diameter in voxels of the objects that it was trained on, where all images are rescaled to it; `None` where no image is rescaled."""
+    orientation: Orientation | None = None
+    """The only orientation that images are predicted in; `None`: those of the job's test-time augmentation."""
     colour: bool = False
     """Whether it takes colour images, RGB. A grey image is then taken as three equal channels, and a channel for opacity is left out."""
 
@@ -351,6 +351,8 @@ class Model:
 
     def orientations(self) -> list[Orientation]:
         """Orientations that the job averages over (test-time augmentation)."""
+        if self.orientation is not None:
+            return [self.orientation]
         mode = self.job.prediction.tta
         allowed = self.method.orientations()
         if mode == "none":
@@ -366,6 +368,7 @@ class Model:
             "objects.intermediates are images as large as the prediction": options.intermediates,
             "objects.export draws the outlines of the whole image": bool(set(options.export) - {"parquet"}),
             "objects.measure.statistics are computed for the whole image": options.measure.statistics,
+            "prediction.tta_spread is computed for the whole image": self.job.prediction.tta_spread,
         }
         return self.method.block_problem() or next((reason for reason, holds in found.items() if holds), "")
 
@@ -481,20 +484,3 @@ def as_colour(image: Image) -> Image:
     channels = image.canonical()
     colours = np.repeat(channels, 3, axis=0) if len(channels) == 1 else channels[:3]
     return replace(image, data=colours, axes=Axes(f"C{image.axes.spatial_axes}"))
-
-
-def drained(steps: Generator[object, None, Result]) -> Result:
-    """What a generator of events returns; its events are dropped.
-
-    Examples:
-        >>> def steps():
-        ...     yield "an event"
-        ...     return 42
-        >>> drained(steps())
-        42
-    """
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value

@@ -178,7 +178,7 @@ def predict_region(
 
     Examples:
         >>> import morula
-        >>> from morula.models.model import drained
+        >>> from morula.core.events import drained
         >>> model = morula.load("runs/nuclei")  # doctest: +SKIP
         >>> predicted = drained(predict_region(model, morula.read("scan.tif"), Region((0, 0), (512, 512))))  # doctest: +SKIP
         >>> predicted.decode({"objects.decoder.valley": 0.3}).labels  # doctest: +SKIP

@@ -35,6 +35,7 @@ from morula.methods.classes import class_image
 from morula.models.load import load
 from morula.models.model import Model
 from morula.models.scale import fit_scale
+from morula.models.spread import tta_spread
 from morula.workflows.block_store import BlockStore
 from morula.workflows.experiment import experiment_destinations, write_experiment
 from morula.workflows.exports import export_paths, write_exports
@@ -258,6 +259,9 @@ def _at_once(
     objects = fitted.objects(model.decode(prediction, fitted.decoded, tell=remarks.append))
     yield from (Logged(remark) for remark in remarks)
     labels, table = model.measured(objects, image)
+    if model.job.prediction.tta_spread:
+        spread = yield from tta_spread(model, fitted, objects.labels, memory=tiles, device=device)
+        table.insert(list(table).index("confidence") + 1, "tta_spread", spread)
     return Segmented(
         labels,
         table,

@@ -48,7 +48,6 @@ _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots per inch describe
 _BIG = 2**32 - 2**25  # 32 MB for the tags of many pages, below the 4 GB that offsets of 32 bits reach
 _LARGEST_RATIO = 50_000  # no codec of TIFF packs images better than this, images of one value included
 _SMALL_FILE = 2**12
-_MOST_PLANES = 2**22
 _FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
 
 
@@ -57,7 +56,6 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """The open file; what tifffile only logs about a damaged one (it continues with fewer pages) is an error here."""
     try:
         with kept_off_the_screen() as said, without_warnings(), open_tiff(path, said) as tif:
-            _check_declared_planes(path, tif)
             yield tif
         fatal = [line for line in said if any(word in line for word in _FATAL)]
         if fatal:
@@ -66,25 +64,6 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
         raise
     except FAILURES as error:
         raise unreadable_file(path, error) from error
-
-
-def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
-    """Raise for OME metadata of more planes than any file has: tifffile makes a list of all of them."""
-    if not tif.is_ome or not tif.ome_metadata:
-        return
-    for sizes in re.findall(r"<(?:\w+:)?Pixels\b[^>]*", tif.ome_metadata):
-        stated = {letter: int(text[:12]) for letter, text in re.findall(r"\bSize([XYZCT])\s*=\s*[\"'](\d+)", sizes)}
-        page = tif.pages.first
-        # tifffile takes the pages for parts of a plane where they are smaller
-        parts = stated.get("X", 1) * stated.get("Y", 1) // max(1, page.imagewidth * page.imagelength)
-        count = math.prod(stated.get(letter, 1) for letter in "ZCT") * max(1, parts)
-        if count > _MOST_PLANES:
-            raise FileReadError(
-                "image.implausible_size",
-                f"declares {count} planes; files of up to {_MOST_PLANES} planes are read",
-                file=path,
-                remedy="The OME metadata are damaged: copy it again from its source.",
-            )
 
 
 class TiffArray(LazyArray):

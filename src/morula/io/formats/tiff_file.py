@@ -24,6 +24,9 @@ FAILURES = (
 """What tifffile raises for damaged files."""
 
 
+_MOST_PLANES = 2**22
+
+
 class _Complaints(logging.Filter):
     """Keeps what tifffile logs, and keeps it off the screen."""
 
@@ -57,6 +60,7 @@ def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.Ti
     try:
         if tif.is_ome:
             check_file_names(path, tif.ome_metadata or "")  # before tifffile opens them
+            _check_declared_planes(path, tif)
         if tif.is_ome and (fault := _fault_of_ome(tif)):
             if not told:
                 ignore_field("OME-XML", tif.pages.first.description[:80], f"cannot be used: {fault}")
@@ -77,6 +81,23 @@ def open_tiff(path: Path, said: list[str], *, told: bool = False) -> tifffile.Ti
         raise
     tif.close()
     return tifffile.TiffFile(path, is_imagej=False)
+
+
+def _check_declared_planes(path: Path, tif: tifffile.TiffFile) -> None:
+    """Raise for OME metadata of more planes than any file has: tifffile makes a list of all of them."""
+    for sizes in re.findall(r"<(?:\w+:)?Pixels\b[^>]*", tif.ome_metadata or ""):
+        stated = {letter: int(text[:12]) for letter, text in re.findall(r"\bSize([XYZCT])\s*=\s*[\"'](\d+)", sizes)}
+        page = tif.pages.first
+        # tifffile takes the pages for parts of a plane where they are smaller
+        parts = stated.get("X", 1) * stated.get("Y", 1) // max(1, page.imagewidth * page.imagelength)
+        count = math.prod(stated.get(letter, 1) for letter in "ZCT") * max(1, parts)
+        if count > _MOST_PLANES:
+            raise FileReadError(
+                "image.implausible_size",
+                f"declares {count} planes; files of up to {_MOST_PLANES} planes are read",
+                file=path,
+                remedy="The OME metadata are damaged: copy it again from its source.",
+            )
 
 
 def _fault_of_ome(tif: tifffile.TiffFile) -> str:
