@@ -12,8 +12,9 @@ from morula.core.events import Event, Progress
 
 Result = TypeVar("Result")
 
-INTERVAL = 0.1
-"""Seconds between two events of progress of one task: more cannot be seen, and each one costs the window time."""
+INTERVAL = 0.5
+"""Seconds between two events of progress of one task. Each one draws the whole window again, which takes 10 to 20 ms without a graphics
+card."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def stoppable(events: Generator[Event, None, Result], stopping: Callable[[], boo
 
 
 def thinned(events: Generator[Event, None, Result], stopping: Callable[[], bool]) -> Generator[Event | Outcome[Any] | Failure, None, None]:
-    """The events with at most ten of progress per second and task, then the outcome, or the failure as a value.
+    """The events with at most two of progress per second and task, then the outcome, or the failure as a value.
 
     Args:
         events: the work.
