@@ -79,7 +79,7 @@ def test_a_large_image_is_judged_part_by_part(monkeypatch: pytest.MonkeyPatch) -
     ("given", "code"),
     [
         ({"kind": "grid", "leave_out": "median < 3"}, "sampling.unknown_figure"),
-        ({"leave_out_validation": "median < 3"}, "sampling.unknown_figure"),
+        ({"validation": {"leave_out": "median < 3"}}, "sampling.unknown_figure"),
         ({"leave_out": "mean < 3"}, "sampling.leave_out"),
     ],
 )

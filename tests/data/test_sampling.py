@@ -14,6 +14,7 @@ from morula.data.labelled_voxels import LabelledVoxels, annotated_voxels, foregr
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
 from morula.data.sampling import Grid, Options, box_around, random_box, steps
+from morula.methods.training_task import Targets
 from morula.testing.errors import raises
 
 AS_IS = Normalisation((0.0,), (1.0,))
@@ -105,6 +106,34 @@ def test_the_middle_of_each_image(patch, starts):
             shown = tuple(slice(max(a, 0), a + k) for a, k in zip(start, patch, strict=True))
             inside = sample["weights"] > 0
             np.testing.assert_array_equal(sample["image"][inside], image[shown].ravel())
+
+
+@pytest.mark.parametrize("kind", ["grid", "centre"])
+def test_a_patch_of_each_cell(kind):
+    source = Source(Image(np.zeros((16, 24), np.float32), "YX"))
+    data = PatchDataset([source], (3, 4), AS_IS, Options(kind=kind, cell=(8, 8), overlap=(0, 4), patches_per_epoch="grid"))
+    cells = Grid(Region((0, 0), (16, 24)), (8, 8), (8, 4))
+    assert len(data) == len(cells) == 10
+    starts = [[data.place(epoch, index)[1].start for epoch in range(40)] for index in range(10)]
+    for cell, found in zip(cells, starts, strict=True):
+        rows, columns = ({a - start for a in along} for along, start in zip(zip(*found), cell.start, strict=True))
+        if kind == "centre":
+            assert (rows, columns) == ({2}, {2})
+        else:
+            assert (min(rows), max(rows), min(columns), max(columns)) == (0, 5, 0, 4)
+
+
+def test_parts_of_an_object_become_objects():
+    labels = np.array([[7, 7, 0, 7], [0, 0, 7, 0], [0, 0, 0, 0], [2, 0, 0, 7]], np.uint16)
+    source = Source(Image(labels.astype(np.float32), "YX"), Image(labels, "YX"))
+
+    def seen(labels):
+        return Targets(labels[None].astype(np.float32), np.ones((1, 4, 4), np.float32))
+
+    sampling = Options(kind="grid", separate_parts=True)
+    sample = PatchDataset([source], (4, 4), AS_IS, sampling, targets=seen, with_labels=True).sample(0, 0)
+    assert sample["labels"].tolist() == [[1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [2, 0, 0, 3]]
+    assert (sample["targets"][0] == sample["labels"]).all()
 
 
 def test_share_of_foreground():

@@ -151,6 +151,18 @@ def test_auto_takes_the_decoder_that_reads_all_affinities():
     assert isinstance(build_decoder(build_channels(["A"], {"A": {"offsets": PLANE}})), MutexWatershed)
 
 
+@pytest.mark.parametrize("mode", ["same", "different"])
+@pytest.mark.parametrize("offsets", [PLANE, PLANE[2:]])
+def test_the_watershed_leaves_out_distant_pairs_beside_other_channels(offsets, mode):
+    labels = simulate("nuclei", shape=(64, 64), n_objects=9, rng=np.random.default_rng(3)).labels
+    near = [offset for offset in offsets if max(map(abs, offset)) == 1]
+    with_all, without = ({"F": {}, "C": {}, **({"A": {"offsets": used, "mode": mode}} if used else {})} for used in (offsets, near))
+    assert isinstance(build_decoder(build_channels(with_all)), Watershed)
+    found, expected = (decode(encode(labels, channels), channels) for channels in (with_all, without))
+    np.testing.assert_array_equal(found, expected)
+    assert found.any()
+
+
 def test_strides_noise_and_small_objects():
     labels = simulate("nuclei", shape=(64, 64), n_objects=9, rng=np.random.default_rng(1)).labels
     channels = {"A": {"offsets": PLANE}}

@@ -246,12 +246,12 @@ def test_patches_with_few_labelled_voxels_are_left_out(tmp_path: Path) -> None:
         job(tmp_path, today | {f"{section}.PROPS": [["target_mean"]]})
     assert [(each.code, each.key) for each in caught.value.problems] == [("biapy.unknown_value", f"{section}.PROPS")]
     # a validation that is a part of the training images has their conditions, another one its own
-    assert found["leave_out_validation"] == found["leave_out"]  # type: ignore[index, call-overload]
+    assert found["validation"]["leave_out"] == found["leave_out"]  # type: ignore[index, call-overload]
     own: Keys = {f"DATA.VAL.FILTER_SAMPLES.{name}": value for name, value in (*SAMPLES, ("ENABLE", True), ("VALUES", [[7.0]]))}
     paths: Keys = {"DATA.VAL.FROM_TRAIN": False, "DATA.VAL.PATH": "/v", "DATA.VAL.GT_PATH": "/v"}
     found = job(tmp_path, own | paths).job["sampling"]
     assert "leave_out" not in found  # type: ignore[operator]
-    assert found["leave_out_validation"] == [["mean < 7.0"]]  # type: ignore[index, call-overload]
+    assert found["validation"]["leave_out"] == [["mean < 7.0"]]  # type: ignore[index, call-overload]
     # random patches have no fixed positions: images are left out as a whole, as in BiaPy
     found = job(tmp_path, {"DATA.TRAIN.MINIMUM_FOREGROUND_PER": 0.05, "DATA.TRAIN.EXTRACT_RANDOM_PATCH": True}).job["sampling"]
     assert found["leave_out_images"] is True  # type: ignore[index, call-overload]

@@ -1,5 +1,6 @@
 """A job of pytorch-3dunet and its conversion train the same weights; where they cannot, the key is refused or named in a note."""
 
+import re
 import shutil
 
 import h5py
@@ -33,6 +34,7 @@ from morula.dialects.pytorch3dunet.sections import (
 from morula.dialects.pytorch3dunet.train import train3dunet
 from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, parse_lists
 from morula.dialects.verbs import train
+from morula.measurement.csv_table import read_table
 from morula.models.checkpoint_formats import CHECKPOINT_FORMATS
 from morula.nn.options import OrderedUNetOptions
 from morula.testing.errors import raises
@@ -379,42 +381,193 @@ EXACT |= {
     "a weight of Dice": {"loss.name": "DiceLoss", "loss.weight": [3.0], "optimizer": {"name": "SGD", "learning_rate": 0.3}},
 }
 
+APPENDED = [{"name": "Relabel"}, {"name": "StandardLabelToBoundary", "foreground": True, "append_label": True}]
+SCORED = {
+    **OBJECTS,
+    "trainer.validate_after_iters": 1,
+    "trainer.max_num_iterations": 6,
+    "lr_scheduler": {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.5, "mode": "max"},
+    LABEL: APPENDED,
+    "loss.skip_last_target": True,
+    "model.out_channels": 2,
+}
+"""The learning rate follows scores of objects, each step validated."""
+
+ONE = {"model.out_channels": 1, "loss.skip_last_target": False}
+
+EXACT |= {
+    f"{name} of {'labels' if given.get('use_last_target', True) else 'a target'}": SCORED | {"eval_metric": {"name": name, **given}} | more
+    for name, given, more in (
+        ("BlobsAveragePrecision", {"thresholds": [0.45, 0.5, 0.52], "metric": "acc"}, {}),
+        ("BlobsBoundaryAveragePrecision", {"thresholds": [-0.1, 0.0, 0.02], "min_instance_size": 20}, {}),
+        ("BoundaryAveragePrecision", {"thresholds": [0.48, 0.5, 0.52], "input_channel": 1}, {}),
+        ("AveragePrecision", {"thresholds": [0.48, 0.5, 0.52], "use_last_target": False}, {}),
+        ("Accuracy", {"thresholds": [0.48, 0.5, 0.52], "use_last_target": False}, {"trainer.eval_score_higher_is_better": False}),
+        ("BoundaryAdaptedRandError", {"thresholds": [0.48, 0.5, 0.52]}, {"trainer.eval_score_higher_is_better": False}),
+        ("AdaptedRandError", {"thresholds": [0.48, 0.5], "invert_pmaps": False, "use_last_target": False}, {}),
+        ("GenericAdaptedRandError", {"thresholds": [0.48, 0.5, 0.52], "input_channels": [1, 0], "invert_channels": [1]}, {}),
+        (
+            "BlobsAveragePrecision",
+            {"thresholds": [0.48, 0.52], "use_last_target": False},
+            {"loaders.label_internal_path": "mask", LABEL: [{"name": "ToTensor"}], **ONE},
+        ),
+        (
+            "MeanIoU",
+            {"skip_channels": [0]},
+            {LABEL: [*APPENDED[:1], {**APPENDED[1], "append_label": False}], "loss.skip_last_target": False},
+        ),
+        ("DiceCoefficient", {"epsilon": 3000.0}, {LABEL: [MASK], **ONE}),
+        ("PSNR", {}, {LABEL: [MASK], **ONE}),
+        ("MSE", {}, {LABEL: [MASK], **ONE}),
+    )
+}
+WATCHED = {"trainer.validate_after_iters": 1, "lr_scheduler": {**PLATEAU, "mode": "max"}, "optimizer.learning_rate": 0.1}
+"""The learning rate follows the Dice coefficient, each step validated."""
+
+VALUES = {LABEL: [{"name": "ToTensor"}], "model.is_segmentation": False}
+PSNR = {"eval_metric": {"name": "PSNR"}, "trainer.validate_after_iters": 1, "lr_scheduler": {**PLATEAU, "mode": "max"}}
+"""Images as targets, and the learning rate follows how they are predicted."""
+
+EXACT |= {
+    "L1 of real numbers, moved": {
+        **VALUES,
+        **PSNR,
+        "loaders.label_internal_path": "other_raw",
+        "loss.name": "L1Loss",
+        RAW: [STANDARD, FLIP, ROTATE],
+        LABEL: [FLIP, ROTATE, {"name": "ToTensor"}],
+    },
+    "MSE of two channels": {**VALUES, **PSNR, "loaders.label_internal_path": "two", "model.out_channels": 2, "loss.name": "MSELoss"},
+    "SmoothL1 of ids": {**VALUES, **PSNR, "loss": {"name": "SmoothL1Loss", "ignore_index": 3}},
+    "several masks": {
+        LABEL: [{"name": "ToTensor"}],
+        "loaders.label_internal_path": "masks",
+        "model.out_channels": 2,
+        "optimizer": OBJECTS["optimizer"],
+        "loss": {"name": "DiceLoss", "weight": [0.5, 2.0]},
+        "trainer.validate_after_iters": 1,
+        "eval_metric.name": "MeanIoU",
+        "lr_scheduler": {**PLATEAU, "mode": "max"},
+    },
+    "labels as targets": {**OBJECTS, LABEL: [{"name": "LabelToTensor"}, {"name": "ToTensor"}]},
+    "MeanIoU of all classes": {
+        **FIVE,
+        "trainer.validate_after_iters": 1,
+        "lr_scheduler": {**PLATEAU, "mode": "max"},
+        "eval_metric": {"name": "MeanIoU", "skip_background": False, "skip_channels": [2]},
+        "optimizer.learning_rate": 0.1,
+    },
+    "objects of classes": {
+        **FIVE,
+        "trainer.validate_after_iters": 1,
+        "lr_scheduler": {**PLATEAU, "mode": "max"},
+        "eval_metric": {"name": "BlobsAveragePrecision", "input_channel": 1, "thresholds": [0.15, 0.2]},
+        "loaders.label_internal_path": "objects",
+        "optimizer.learning_rate": 0.1,
+    },
+    "objects of partly annotated patches": {
+        **SCORED,
+        LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3, "foreground": True, "append_label": True}],
+        "loss.ignore_index": 3,
+        "eval_metric": {"name": "BlobsAveragePrecision", "thresholds": [0.48, 0.5, 0.52], "metric": "acc"},
+    },
+    "a label that only the filter ignores, another filter of the validation": {
+        **WATCHED,
+        "loaders.train.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "ignore_index": 1, "threshold": 0.605},
+        "loaders.val.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "threshold": 0.803, "slack_acceptance": 0.0},
+    },
+    "an ignored label that the filter counts": {
+        **OBJECTS,
+        LABEL: [{"name": "StandardLabelToBoundary", "ignore_index": 3}],
+        "loss": {"name": "BCEWithLogitsLoss", "ignore_index": 3},
+        "loaders.train.slice_builder": {**BUILDER, "name": "FilterSliceBuilder", "threshold": 0.805},
+    },
+    "validation patches of another shape, random_scale": {
+        **WATCHED,
+        "loaders.random_scale": 2,
+        "loaders.val.slice_builder": {**BUILDER, "patch_shape": [8, 16, 12], "stride_shape": [8, 16, 4]},
+    },
+    "validation strides": {**WATCHED, "loaders.val.slice_builder": {**BUILDER, "stride_shape": [2, 16, 16]}},
+    "crops of patches": {
+        **WATCHED,
+        "loaders.train.slice_builder.stride_shape": [2, 16, 16],
+        RAW: [STANDARD, FLIP, {"name": "CropToFixed", "size": [10, 12]}],
+        LABEL: [FLIP, {"name": "CropToFixed", "size": [10, 12]}, MASK],
+    },
+    "crops of the middle of patches": {
+        **WATCHED,
+        RAW: [{"name": "CropToFixed", "size": [8, 10], "centered": True}, STANDARD],
+        LABEL: [{"name": "CropToFixed", "size": [8, 10], "centered": True}, MASK],
+    },
+    "validation that is changed at random": {
+        **WATCHED,
+        "loaders.val.transformer": {"raw": [FLIP, STANDARD, POISSON], "label": [FLIP, MASK]},
+    },
+    "two normalisations, noise between": {
+        **OBJECTS,
+        RAW: [{"name": "Normalize", "norm01": True}, POISSON, {"name": "PercentileNormalizer", "pmin": 5}],
+    },
+    "noise before the normalisation": {**WATCHED, RAW: [POISSON, {"name": "GaussianBlur3D"}, STANDARD]},
+    "two normalisations of whole volumes": {**OBJECTS, "loaders.global_normalization": True, RAW: [STANDARD, {"name": "Normalize"}]},
+    "validate_iters": {**WATCHED, "trainer.validate_iters": 1},
+    "background of two channels that is ignored": {
+        **OBJECTS,
+        LABEL: [{**MASK, "boundary": True}],
+        "model.out_channels": 2,
+        "loss.ignore_index": 0,
+    },
+    "generalised Dice of two channels": {
+        **OBJECTS,
+        LABEL: [{**MASK, "boundary": True}],
+        "model.out_channels": 2,
+        "loss.name": "GeneralizedDiceLoss",
+    },
+    "weights of several channels": {
+        **OBJECTS,
+        LABEL: [{**MASK, "boundary": True}],
+        "model.out_channels": 2,
+        "loss": {"name": "BCEWithLogitsLoss", "pos_weight": [1.0, 3.0]},
+    },
+    "weights of Dice of channels of different kinds": {
+        **OBJECTS,
+        LABEL: [{"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1]}],
+        "model.out_channels": 4,
+        "loss": {"name": "DiceLoss", "weight": [1.0, 2.0, 1.0, 0.5]},
+    },
+    "boundaries and distant affinities": {
+        **OBJECTS,
+        "loss": {"name": "BCEWithLogitsLoss"},
+        LABEL: [{"name": "LabelToBoundaryAndAffinities", "xy_offsets": [2, 3], "z_offsets": [1, 2]}],
+        "model.out_channels": 7,
+    },
+    "masks and affinities of distant voxels": {
+        **OBJECTS,
+        LABEL: [{"name": "LabelToMaskAndAffinities", "xy_offsets": [2], "z_offsets": [3]}],
+        "model.out_channels": 4,
+    },
+    "labels that are moved with splines": {**OBJECTS, RAW: [STANDARD, BEND], LABEL: [BEND, MASK]},
+    "eps of whole volumes": {**OBJECTS, "loaders.global_normalization": True, RAW: [{**STANDARD, "eps": 0.1}]},
+    "affinities of connected parts": {
+        **OBJECTS,
+        "loaders.label_internal_path": "label",
+        LABEL: [{"name": "Relabel"}, {"name": "LabelToAffinities", "offsets": [1, 2]}],
+        "model.out_channels": 6,
+    },
+    "new numbers of patches without background": {
+        **OBJECTS,
+        "loaders.label_internal_path": "full",
+        LABEL: [{"name": "Relabel", "run_cc": False}, MASK],
+    },
+}
+
 NOTED = {
-    "validate_iters": ({"trainer.validate_iters": 1}, "trainer.validate_iters"),
-    "a label that only the filter ignores": (
-        {"loaders.train.slice_builder.name": "FilterSliceBuilder", "loaders.train.slice_builder.ignore_index": 1},
-        "loaders.train.slice_builder.ignore_index",
-    ),
-    "background of two channels that is ignored": (
-        {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "loss.ignore_index": 0},
-        "loss.ignore_index",
-    ),
-    "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
-    "plateau": (
-        {"lr_scheduler": {"name": "ReduceLROnPlateau", "mode": "min"}, "eval_metric.name": "BoundaryAdaptedRandError"},
-        "lr_scheduler.name",
-    ),
-    "crop": ({RAW: [{"name": "CropToFixed", "size": [8, 8], "centered": True}]}, "loaders.train.transformer.raw"),
-    "affinities of connected parts": (
-        {LABEL: [{"name": "Relabel"}, {"name": "LabelToAffinities", "offsets": [1, 2]}], "model.out_channels": 6},
-        "loaders.train.transformer.label",
-    ),
-    "generalised Dice of two channels": (
-        {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "loss.name": "GeneralizedDiceLoss"},
-        "loss.name",
-    ),
-    "labels as targets": ({LABEL: [{"name": "LabelToTensor"}]}, "loaders.train.transformer.label"),
-    "new numbers of patches without background": (
-        {"loaders.label_internal_path": "full", LABEL: [{"name": "Relabel", "run_cc": False}, MASK]},
-        "loaders.train.transformer.label",
-    ),
-    "labels between voxels": ({RAW: [STANDARD, BEND], LABEL: [BEND, MASK]}, "loaders.train.transformer.label"),
-    "two normalisations": ({RAW: [STANDARD, {"name": "Normalize"}]}, "loaders.train.transformer.raw"),
-    "noise before the normalisation": ({RAW: [POISSON, STANDARD]}, "loaders.train.transformer.raw"),
-    "eps of whole volumes": (
-        {"loaders.global_normalization": True, RAW: [{**STANDARD, "eps": 0.1}]},
+    "three normalisations": ({RAW: [STANDARD, {"name": "Normalize"}, STANDARD]}, "loaders.train.transformer.raw"),
+    "noise between the normalisations": ({RAW: [POISSON, STANDARD, POISSON]}, "loaders.train.transformer.raw"),
+    "a normalisation of whole volumes after noise": (
+        {"loaders.global_normalization": True, RAW: [POISSON, STANDARD]},
         "loaders.train.transformer.raw",
     ),
+    "normalization": ({"loss.name": "DiceLoss", "loss.normalization": "none"}, "loss.normalization"),
     "voxel size": (
         {"loaders.raw_internal_path": "uneven", RAW: [STANDARD, {"name": "RandomRotate"}], LABEL: [{"name": "RandomRotate"}, MASK]},
         "loaders.train.transformer.raw",
@@ -442,48 +595,33 @@ NOTED = {
     "negative ignore_index": ({**FIVE, "loss.ignore_index": -1, "loaders.label_internal_path": "signed"}, "loss.ignore_index"),
     "resume": ({"trainer.resume": "start.pytorch"}, "trainer.resume"),
     "weights of voxels": ({"loaders.weight_internal_path": "weight"}, "loaders.weight_internal_path"),
-    "eval_metric": ({"eval_metric.name": "MeanIoU", "eval_metric.skip_channels": [0]}, "eval_metric"),
     "final_sigmoid": ({**FIVE, "model.final_sigmoid": True}, "model.final_sigmoid"),
-    "validation filter": ({"loaders.val.slice_builder": {**BUILDER, "name": "FilterSliceBuilder"}}, "loaders.val.slice_builder"),
-    "validation patches": (
-        {"loaders.val.slice_builder": {**BUILDER, "patch_shape": [8, 16, 16], "stride_shape": [8, 16, 16]}},
-        "loaders.val.slice_builder",
-    ),
     "validation normalisation": (
         {"loaders.val.transformer": {"raw": [{"name": "Normalize"}], "label": MASKS["label"]}},
         "loaders.val.transformer.raw",
     ),
-    "scale of validation patches": ({"loaders.random_scale": 2}, "loaders.random_scale"),
-    "validation strides": ({"loaders.val.slice_builder": {**BUILDER, "stride_shape": [2, 8, 8]}}, "loaders.val.slice_builder"),
 }
 
 REFUSED = {
     "regression": ({"loss.name": "MSELoss"}, "loss.name"),
     "no final activation": ({"model.is_segmentation": False}, "loss.name"),
     "several raw data sets": ({"loaders.raw_internal_path": ["raw", "other_raw"]}, "loaders.raw_internal_path"),
+    "labels of several channels that are changed": ({"loaders.label_internal_path": "masks"}, "loaders.label_internal_path"),
+    "signed numbers": ({"loaders.label_internal_path": "signed", **VALUES, "loss.name": "MSELoss"}, "loaders.label_internal_path"),
+    "weights by targets": (
+        {
+            "loaders.label_internal_path": "raw",
+            **VALUES,
+            "loss": {"name": "WeightedSmoothL1Loss", "threshold": 0.5, "initial_weight": 2.0},
+        },
+        "loss.name",
+    ),
     "several label data sets": ({"loaders.label_internal_path": ["label", "mask"]}, "loaders.label_internal_path"),
-    "labels of several channels": ({"loaders.label_internal_path": "channels"}, "loaders.label_internal_path"),
     "conv_padding": ({"model.conv_padding": 0}, "model.conv_padding"),
     "boundary as a class": ({LABEL: [{"name": "BlobsToMask", "boundary": True, "cross_entropy": True}]}, TARGETS),
     "another number of channels": ({LABEL: [{**MASK, "boundary": True}]}, "model.out_channels"),
     "a target that is left out": ({LABEL: [{**MASK, "boundary": True}], "loss.skip_last_target": True}, "loss.skip_last_target"),
     "labels among the targets": ({LABEL: [{**MASK, "append_label": True}]}, "loss.skip_last_target"),
-    "weights of several channels": (
-        {
-            LABEL: [{**MASK, "boundary": True}],
-            "model.out_channels": 2,
-            "loss": {"name": "BCEWithLogitsLoss", "pos_weight": [1.0, 3.0]},
-        },
-        "loss.pos_weight",
-    ),
-    "weights of Dice of channels of different kinds": (
-        {
-            LABEL: [{"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1]}],
-            "model.out_channels": 4,
-            "loss": {"name": "DiceLoss", "weight": [1.0, 2.0, 1.0, 1.0]},
-        },
-        "loss.weight",
-    ),
     "weights of another number of channels": ({"loss": {"name": "DiceLoss", "weight": [1.0, 2.0]}}, "loss.weight"),
     "two offsets along z": (
         {LABEL: [{"name": "LabelToAffinities", "offsets": [1, 2], "z_offsets": [1, 1]}], "model.out_channels": 6},
@@ -525,7 +663,6 @@ REFUSED = {
         for each in (
             {"name": "RandomLabelToAffinities", "max_offset": 3, "z_offset_scale": 1},
             {"name": "LabelToAffinities", "offsets": [1], "aggregate_affinities": True},
-            {"name": "LabelToBoundaryAndAffinities", "xy_offsets": [1, 2], "z_offsets": [1, 2]},
             {"name": "LabelToZAffinities", "offsets": [2]},
             {"name": "LabelToMaskAndAffinities", "xy_offsets": [1], "z_offsets": [1], "background": 1},
             {"name": "RgbToLabel"},
@@ -557,6 +694,7 @@ def small(tmp_path_factory):
                 file.require_dataset(key, (8, 16, 16), np.uint16)[...] = rng.integers(0, highest, (8, 16, 16))
             file["channels"] = np.zeros((2, 8, 16, 16), np.uint8)
             file["two"] = rng.normal(size=(2, 8, 16, 16)).astype(np.float32)
+            file["masks"] = np.stack([np.indices((8, 16, 16)).sum(axis=0) % 7 > 3, rng.random((8, 16, 16)) > 0.5]).astype(np.uint8)
             cells = rng.permutation(np.arange(32) % 5).reshape(2, 4, 4).astype(np.uint16)
             file["objects"] = cells.repeat(4, 0).repeat(4, 1).repeat(4, 2)
             file["partial"] = rng.choice(np.array([0, 1, 255], np.uint8), (8, 16, 16))
@@ -603,7 +741,8 @@ def job(tmp_path, small, monkeypatch):
 def weights_of(folder, checkpoint):
     """Weights of a run by the names that both jobs share; kernels of 2D networks without the axis z."""
     stored = load_weights_of(folder / "checkpoints" / checkpoint)
-    return {name.removeprefix("model.network.").replace(".classes.", ".channels."): values.squeeze() for name, values in stored.items()}
+    heads = re.compile(r"\.(classes|image)\.")
+    return {heads.sub(".channels.", name.removeprefix("model.network.")): values.squeeze() for name, values in stored.items()}
 
 
 @pytest.mark.parametrize("changes", EXACT.values(), ids=EXACT)
@@ -612,13 +751,20 @@ def test_conversion_trains_the_same_weights(tmp_path, job, changes):
     list(train3dunet(path))
     text, _ = convert(path)
     (tmp_path / "native.yaml").write_text(text)
-    list(train(tmp_path / "native.yaml", output=tmp_path / "native", overrides=["objects.calibrate=false"]))
+    objects = yaml.safe_load(text)["method"]["kind"] != "regression"
+    list(train(tmp_path / "native.yaml", output=tmp_path / "native", overrides=["objects.calibrate=false"] if objects else []))
     # the best weights, too, where a native figure is the metric
     for checkpoint in ("last", "best") if "monitor" in yaml.safe_load(text)["training"] else ("last",):
         ours, theirs = weights_of(tmp_path / "out" / "run", checkpoint), weights_of(tmp_path / "native", checkpoint)
         assert set(ours) == set(theirs)
         for name, values in ours.items():
             torch.testing.assert_close(values, theirs[name], rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        # the figure and the learning rate after each validation
+        ours, theirs = (read_table(folder / "logs" / "training.csv") for folder in (tmp_path / "out" / "run", tmp_path / "native"))
+        figure = Training.model_validate(yaml.safe_load(text)["training"]).monitor
+        if figure is not None:
+            np.testing.assert_allclose(ours["validation_score"], theirs[figure.monitor.figure], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(ours["lr"], theirs["lr"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("changes", "key"), NOTED.values(), ids=NOTED)
@@ -698,31 +844,27 @@ def metric(kind):
     return {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()} | {"name": kind.__name__}
 
 
-NATIVE_METRICS = {"MeanIoU": "iou", "DiceCoefficient": "dice"}
+NATIVE_METRICS = {"MeanIoU": "iou", "DiceCoefficient": "dice", "MSE": "mse", "PSNR": "psnr"}
 
 
 @pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS)
 def test_metrics(tmp_path, job, kind):
     text, _ = convert(written(tmp_path, changed(job, {"eval_metric": metric(kind)})))
-    native = NATIVE_METRICS.get(kind.__name__)
-    assert yaml.safe_load(text)["training"].get("monitor") == native
-    assert any(line.startswith("# eval_metric: ") for line in text.splitlines()) == (native is None)
+    assert yaml.safe_load(text)["training"]["monitor"]["kind"] == NATIVE_METRICS.get(kind.__name__, "objects")
+    assert "# eval_metric: " not in text
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trainer.eval_score_higher_is_better": False},
-        {"eval_metric": {"name": "MeanIoU", "skip_channels": [1]}},
         {"eval_metric": {"name": "MeanIoU", "ignore_index": 4}},
-        {"eval_metric": {"name": "DiceCoefficient", "epsilon": 0.1}},
-        {**FIVE, "eval_metric": {"name": "MeanIoU", "skip_background": False}},
         {LABEL: [{**MASK, "boundary": True}], "model.out_channels": 2, "model.final_sigmoid": False},
     ],
 )
 def test_other_scores_are_no_monitor(tmp_path, job, changes):
-    made = yaml.safe_load(convert(written(tmp_path, changed(job, changes)))[0])
-    assert "monitor" not in made["training"]
+    text, _ = convert(written(tmp_path, changed(job, changes)))
+    assert "monitor" not in yaml.safe_load(text)["training"]
+    assert "# eval_metric: " in text
 
 
 def sections_of(job):

@@ -97,6 +97,22 @@ def test_bce_dice_in_every_version(config, shares):
     assert build_loss({"name": "BCEDiceLoss", **config})(logits, target).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("loss", "target", "expected"),
+    [
+        ({"name": "DiceLoss", "ignore_index": 255}, [[[0, 1, 255]]], [[True, True, False]]),
+        ({"name": "DiceLoss", "ignore_index": 1}, [[[0, 1, 255]]], None),  # a target as well
+        ({"name": "DiceLoss", "ignore_index": 9, "skip_last_target": True}, [[[0, 9, 9]], [[0, 9, 1]], [[4, 4, 9]]], [[True, False, True]]),
+        ({"name": "CrossEntropyLoss", "ignore_index": 1}, [[0, 1, 2]], [[True, False, True]]),
+        ({"name": "CrossEntropyLoss"}, [[0, 1, 2]], None),
+    ],
+)
+def test_voxels_that_a_metric_compares(loss, target, expected):
+    channels = torch.tensor(target)[None]
+    found = build_loss(loss).scored(torch.zeros(1, 3, 1, 3), channels)
+    assert (found if expected is None else found[0, 0].tolist()) == expected
+
+
 def test_pixel_wise_cross_entropy():
     logits, target, weight = logits_and_target("PixelWiseCrossEntropyLoss")
     classes = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64)
@@ -163,10 +179,10 @@ def test_a_perfect_prediction_of_objects(name, ndim):
     if name == "BlobsBoundaryAveragePrecision":
         prediction = torch.cat([inside, boundary], dim=1)
     perfect = metric(prediction, target)
-    assert perfect == (1 if metric.higher_is_better else 0)
+    assert perfect == (1 if metric.native(2, exclusive=False).monitor.higher_is_better else 0)
     merged = metric(torch.cat([torch.ones_like(inside), torch.zeros_like(inside)], dim=1) if prediction.shape[1] == 2 else
                     torch.full_like(prediction, float(prediction is inside)), target)  # fmt: skip
-    assert merged < 0.2 if metric.higher_is_better else merged > 0.5
+    assert merged < 0.2 if metric.native(2, exclusive=False).monitor.higher_is_better else merged > 0.5
 
 
 def test_objects_without_background():

@@ -18,7 +18,7 @@ from morula.data.augment.blur import Blur
 from morula.data.augment.elastic_noise import smoothed_noise
 from morula.data.loader import make_loader
 from morula.dialects.pytorch3dunet.job import read_job
-from morula.dialects.pytorch3dunet.patches import grid_of, patches_of
+from morula.dialects.pytorch3dunet.patches import build_dataset, grid_of, patches_of
 from morula.dialects.pytorch3dunet.sections import SliceBuilderOptions, TransformerOptions
 from morula.dialects.pytorch3dunet.targets import appended, renumbered
 from morula.dialects.pytorch3dunet.transform_lists import TRANSFORMS, encoded, parse_lists, transform_label, values
@@ -94,6 +94,8 @@ def test_ids_too_high_for_float32():
 def test_relabelling_with_an_ignored_label():
     labels = np.array([[[3, 3, 9, 9, 3]]])
     assert renumbered(labels, ignore_label=9).ravel().tolist() == [1, 1, 0, 0, 2]
+    for connected in (True, False):  # no object of a patch without background becomes background
+        assert renumbered(np.array([[[4, 4, 2, 7]]]), connected=connected).all()
 
 
 # --- patches -----------------------------------------------------------------------------------------------------------------------------
@@ -315,6 +317,22 @@ def test_transforms_of_weights_that_no_file_has(tmp_path, more, codes):
     turned = {"raw": [{"name": "RandomFlip"}], "label": [{"name": "RandomFlip"}], "weight": [{"name": "ToTensor"}]}
     job = changed(small_job(tmp_path), {"loaders.train.transformer": turned, **more})
     assert [remark.code for remark in read_job(written(tmp_path, job)).remarks] == codes
+
+
+def test_validation_is_not_changed_at_random(tmp_path):
+    crop = {"name": "CropToFixed", "size": [8, 10]}
+    lists = {"raw": [{"name": "RandomFlip"}, crop, {"name": "AdditiveGaussianNoise", "execution_probability": 1.0}], "label": [crop]}
+    document = changed(small_job(tmp_path), {"loaders.*.transformer": lists, "loaders.random_scale": 2})
+    job = read_job(written(tmp_path, document))
+    assert [(remark.code, remark.key) for remark in job.remarks if "random" in remark.code] == [
+        ("transform.random_validation", "loaders.val.transformer.raw")
+    ] * 2
+    held, trained = (build_dataset(document["loaders"], phase) for phase in ("val", "train"))
+    stored = np.asarray(held.volumes[0].raw[0])
+    for index, place in enumerate([stored[:4, 4:12, 3:13], stored[4:, 4:12, 3:13]]):
+        for epoch in range(3):
+            np.testing.assert_array_equal(held.sample(epoch, index)["image"][0], place)
+    assert len({trained.sample(epoch, 0)["image"].tobytes() for epoch in range(3)}) == 3
 
 
 def test_rotated_region_stays_in_the_volume():

@@ -9,6 +9,7 @@ import torch
 from morula.decoders.statistics import ChannelStatistics
 from morula.jobs.load import load_job
 from morula.methods import METHODS
+from morula.methods.loss_sums import loss_sums
 from morula.nn.build import build_network
 from morula.testing.errors import raises
 from morula.testing.simulate import simulate
@@ -110,6 +111,21 @@ def test_presets_state_channels_losses_and_decoder():
     assert again.method == load_job_of(preset="affinities").method
 
 
+@pytest.mark.parametrize("name", ["bce", "dice", "generalized_dice"])
+def test_a_joint_loss_is_that_of_one_representation_with_all_channels(name):
+    labels = simulate(shape=(32, 32), n_objects=5, rng=np.random.default_rng(1)).labels.astype(np.uint32)
+    offsets = [[0, -1], [-1, 0]]
+    joint = made(
+        channels={"F": {}, "A": {"offsets": offsets}}, losses={"F": name, "A": name}, joint_loss=True, weights={"F": 0.5, "A": 0.5}
+    )
+    targets = joint.targets(labels)
+    logits = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    batch = {"targets": torch.from_numpy(targets.channels)[None], "weights": torch.from_numpy(targets.weights)[None]}
+    (value,) = joint.loss({"channels": logits}, batch).values()
+    expected = loss_sums(name, logits, batch["targets"], batch["weights"], activation="sigmoid", share=0.5)
+    torch.testing.assert_close(value.total, expected.total)
+
+
 def load_job_of(**options):
     return load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "channels", **options}})
 
@@ -123,6 +139,9 @@ def load_job_of(**options):
         ({"channels": ["E"], "losses": {"E": "l1"}}, "loss.embedding"),
         ({"channels": ["F"], "losses": {"F": "embedseg"}}, "loss.unknown"),
         ({"channels": {"A": {"reach": [1, 1]}}}, "affinity.duplicate"),
+        ({"channels": ["F", "C"], "joint_loss": True}, "loss.joint"),
+        ({"channels": ["F", "C"], "joint_loss": True, "losses": {"F": "bce", "C": "dice"}}, "loss.joint"),
+        ({"channels": ["F"], "joint_loss": True, "losses": {"F": "bce"}, "rebalance": True}, "loss.joint"),
         ({"channels": {"A": {"reach": [1], "neighborhood": "4-connectivity"}}}, "affinity.given_twice"),
     ],
 )

@@ -12,6 +12,7 @@ from morula.nn.layers import enlarge_nearest, one_voxel
 from morula.nn.options import OrderedUNetOptions
 from morula.nn.ordered_unet import OrderedUNet, Resize
 from morula.testing.errors import option_codes
+from morula.training.state import of_patches
 
 WAYS = [("nearest", "concatenate"), ("linear", "concatenate"), ("area", "concatenate"), ("transpose", "concatenate"), ("stretch", "add")]
 
@@ -39,6 +40,8 @@ def test_patches_of_any_size_are_not_padded_in_training(shape, padded):
     assert net.train().padded_shape(shape) == padded
     assert net(torch.zeros(1, 1, *shape))["F"].shape[2:] == shape
     assert all(n % 4 == 0 for n in net.eval().padded_shape(shape))
+    with of_patches(net):  # in validation
+        assert net.padded_shape(shape) == padded
 
 
 @pytest.mark.parametrize("order", ["c", "cr", "crg", "gcr", "cbl", "bce", "crdgD", "crl", "crcg", "gcrg", "dc", "cer"])

@@ -20,7 +20,7 @@ from morula.losses.sums import Sums
 from morula.testing.errors import raises
 from morula.training.checkpoint import load_weights_of
 from morula.training.loop import ValidationHooks, fit
-from morula.training.options import MONITORS, Training
+from morula.training.options import Training
 
 Weights = dict[str, Tensor]
 
@@ -366,7 +366,8 @@ def test_monitor_chooses_the_best_weights_and_is_followed(
 
     steps = [0]
     settings = varied(options, schedule={"kind": "plateau", "patience": 0, "factor": 0.5}, monitor=monitor)
-    hooks = ValidationHooks(score=lambda _: 0.0, scores=scores, monitor=MONITORS[monitor])
+    assert settings.monitor is not None
+    hooks = ValidationHooks(score=lambda _: 0.0, scores=scores, monitor=settings.monitor.monitor)
     events = [e for e in fit(network(), rising, Patches(), settings, folder=tmp_path, hooks=hooks) if isinstance(e, Epoch)]
     assert [event.best for event in events] == best
     rates = [event.figures["lr"] for event in events]

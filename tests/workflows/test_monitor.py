@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 import morula
 from morula.jobs.load import load_job
 from morula.measurement.csv_table import read_table
+from morula.methods.patch_scores import figure_of
 from morula.testing.errors import raises
+from morula.training.monitors import Objects
 from morula.workflows.prepare import prepare
 
 JOB = """\
@@ -21,8 +24,7 @@ sampling: {{patch: [16, 32, 32], batch: 2, patches_per_epoch: 4}}
 training: {{epochs: 3, monitor: {monitor}, optimiser: {{kind: adamw, lr: 0.03}}, restarts: {restarts}}}
 objects: {{calibrate: false}}
 """
-MASKS, CLASSES = "{kind: channels, channels: [F, C]}", "{kind: semantic, classes: 2, losses: {ce: 1}, values: [0, [1, 99]]}"
-WNET = "wnet3d"
+MASKS, WNET = "{kind: channels, channels: [F, C]}", "wnet3d"
 
 
 def written(folder: Path, method: str, monitor: str, *, validate: str = "40%", restarts: int = 1) -> Path:
@@ -32,11 +34,25 @@ def written(folder: Path, method: str, monitor: str, *, validate: str = "40%", r
     return path
 
 
-@pytest.mark.parametrize(("method", "monitor"), [(MASKS, "dice"), (MASKS, "iou"), (MASKS, "loss"), (WNET, "score")])
+@pytest.mark.parametrize(
+    ("method", "monitor"),
+    [
+        (MASKS, "dice"),
+        (MASKS, "{kind: iou, channels: [0]}"),
+        (MASKS, "loss"),
+        (MASKS, "{kind: objects, channels: [0], minus: 1}"),
+        (MASKS, "{kind: objects, measure: adapted_rand_error, channels: [1], inverted: true}"),
+        (MASKS, "{kind: psnr, better: lower}"),
+        (WNET, "score"),
+    ],
+)
 def test_best_epoch_has_the_best_figure(data3d: Path, tmp_path: Path, method: str, monitor: str) -> None:
-    list(morula.train(written(data3d.parent, method, monitor), output=tmp_path / "run"))
+    path = written(data3d.parent, method, monitor)
+    stated = load_job(path).training.monitor
+    assert stated is not None
+    list(morula.train(path, output=tmp_path / "run"))
     table = read_table(tmp_path / "run/logs/training.csv")
-    figures = -table["validation_loss"] if monitor == "loss" else table["score" if monitor == "score" else f"validation_{monitor}"]
+    figures = table[stated.monitor.figure] * (1 if stated.monitor.higher_is_better else -1)
     assert [bool(best) for best in table["best"]] == [value > max(figures[:i], default=-np.inf) for i, value in enumerate(figures)]
 
 
@@ -53,7 +69,7 @@ def test_validation_patches_have_enough_labels(data3d: Path) -> None:
     assert every is not None
     shares = [float((every.sample(0, index)["targets"][0] > 0).mean()) for index in range(len(every))]
     least = float(np.median(shares))
-    some = prepare(load_job(path, overrides=[f"sampling.least_labelled_validation={least}"])).validation
+    some = prepare(load_job(path, overrides=[f"sampling.validation.least_labelled={least}"])).validation
     assert some is not None
     assert len(some) == sum(share > least for share in shares)
     assert 0 < len(some) < len(every)
@@ -66,9 +82,36 @@ def test_validation_patches_have_enough_labels(data3d: Path) -> None:
         ("{kind: channels, channels: [F, G]}", "dice", "40%"),
         (MASKS, "score", "40%"),
         (WNET, "iou", "40%"),
+        (WNET, "objects", "40%"),
+        (MASKS, "{kind: objects, minus: 2}", "40%"),
     ],
 )
 def test_figures_that_do_not_exist(data3d: Path, method: str, monitor: str, validate: str) -> None:
     path = written(data3d.parent, method, monitor, validate=validate)
-    with raises("training.monitor", key="training.monitor", value=monitor):
+    with raises("training.monitor", key="training.monitor"):
         prepare(load_job(path))
+
+
+TOUCHING = np.array([[[1, 1, 1, 2, 2, 2, 0, 3, 3]]])
+FOREGROUND = (TOUCHING > 0).astype(np.float32)
+CONTOUR = np.array([[[0, 0, 0.6, 0.6, 0, 0, 0, 0, 0]]], np.float32)
+
+
+def test_objects_of_a_patch() -> None:
+    predicted, known = np.stack([FOREGROUND, CONTOUR], axis=1), np.ones((1, 1, 1, 9), bool)
+
+    def score(counted: np.ndarray = known, **options: Any) -> float:
+        return figure_of(Objects(**options), predicted, predicted, counted, labels=TOUCHING)
+
+    assert score(channels=(0,), iou=(0.5,)) == pytest.approx(2 / 3)  # one of two objects that touch, and a third
+    assert score(channels=(0,), minus=1, iou=(0.5,), thresholds=(0.1, 0.5)) == 1
+    assert score(channels=(1,), inverted=True, iou=(0.5,)) == 0.25  # what is not contour is in two parts, one of which is an object
+    assert score(channels=(1, 0), inverted=(1,), iou=(0.5,)) == pytest.approx(2 / 3)  # the better channel counts
+    assert score(channels=(0,), iou=(0.5,), least_size=3) == 0.5
+    assert score(TOUCHING[:, None] != 2, channels=(0,)) == 1  # what is not annotated is no object
+    assert score(channels=(0,), iou=(0.5,), truth=0) == 0.5
+    rand = Objects(measure="adapted_rand_error", channels=(0,), thresholds=(0.5,))
+    assert figure_of(rand, TOUCHING[:, None], predicted, known, labels=TOUCHING) == 0  # whole numbers are objects themselves
+    assert figure_of(rand, predicted, predicted, known, labels=TOUCHING) > 0.1
+    with raises("metric.no_such_channel"):
+        score(channels=(2,))

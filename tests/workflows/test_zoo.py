@@ -8,6 +8,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import torch
 import yaml
 
 import morula
+from morula.core.options import validated
 from morula.data.normalise import Fixed, MinMax, Normalisation, Options, Percentile, ZScore, statistics
+from morula.data.options import Sampling
 from morula.models.zoo.archive import Package
 from morula.models.zoo.processing import applied, normalise_of, steps_of
 from morula.testing.errors import raises
@@ -137,7 +140,7 @@ def test_descriptions_of_version_4_are_read(package: Path, tmp_path: Path) -> No
 )
 def test_normalisations_survive_the_specification(options: Options, stored: Normalisation | None) -> None:
     array = np.random.default_rng(0).normal(100, 20, (2, 40, 50)).astype(np.float32)
-    steps = steps_of(options, stored, "yx")
+    steps = steps_of(Sampling(normalise=options), stored, "yx")
     image = morula.Image(array, "CYX")
     expected = (stored or statistics(image, options)).apply(array)
     np.testing.assert_allclose(applied(steps, array.astype(np.float64)), expected, atol=2e-4)
@@ -146,9 +149,24 @@ def test_normalisations_survive_the_specification(options: Options, stored: Norm
     np.testing.assert_allclose(statistics(again, read.model_validate(normalise_of(steps, "a.zip"))).apply(array), expected, atol=2e-4)
 
 
+def test_a_second_normalisation_is_of_each_tile(run2d: Path) -> None:
+    model = morula.load(run2d)
+    sampling = Sampling.model_validate({"normalise": {"kind": "minmax"}, "renormalise": {"kind": "zscore", "per": "patch"}})
+    array = np.random.default_rng(0).gamma(2, 20, (1, 40, 50)).astype(np.float32)
+    scaling = replace(model, normalisation=None, job=model.job.model_copy(update={"sampling": sampling})).scaling(
+        morula.Image(array, "CYX")
+    )
+    for part in (array, array[:, :8, 10:20]):
+        found, once = scaling.apply(part), part.astype(np.float64)
+        np.testing.assert_allclose(found, (once - once.mean()) / once.std(), atol=1e-4)
+    np.testing.assert_allclose(scaling.apply(array), applied(steps_of(sampling, None, "yx"), array.astype(np.float64)), atol=2e-4)
+    with raises("normalisation.per_patch"):
+        validated(Sampling, {"renormalise": "zscore"}, "sampling")
+
+
 def test_one_limit_is_not_in_the_specification() -> None:
     with raises("zoo.normalisation", key="sampling.normalise"):
-        steps_of(MinMax(low=80), None, "yx")
+        steps_of(Sampling(normalise=MinMax(low=80)), None, "yx")
 
 
 def external(name: str) -> bytes:

@@ -22,8 +22,6 @@ def connected(labels: Image) -> Image:
         >>> np.asarray(connected(Image(np.array([[255, 255, 0, 255, 2]]), "YX"))).tolist()
         [[1, 1, 0, 2, 3]]
     """
-    from skimage.measure import label
-
     points = time_points(labels)
     if len(points) > 1:
         found = np.stack([np.asarray(connected(point)) for point in points])
@@ -32,5 +30,21 @@ def connected(labels: Image) -> Image:
     if len(values) != 1:
         rule = f"has {len(values)} channels, but masks have one"
         raise DataError("labels.channels", rule, file=labels.source, remedy="Save the mask as one channel, or name the channel.")
-    found = label(values[0], connectivity=1)
-    return Image(found.astype(np.uint32), labels.axes.spatial_axes, labels.voxel_size, labels.source)
+    return Image(_components(values[0], 1), labels.axes.spatial_axes, labels.voxel_size, labels.source)
+
+
+def separate_parts(labels: np.ndarray) -> np.ndarray:
+    """Labels (Z)YX in which parts of an object that share no face, edge or corner are different objects.
+
+    Examples:
+        >>> separate_parts(np.array([[7, 7, 0, 7, 2]]))
+        array([[1, 1, 0, 2, 3]], dtype=uint32)
+    """
+    return _components(labels, labels.ndim)
+
+
+def _components(labels: np.ndarray, connectivity: int) -> np.ndarray:
+    from skimage.measure import label
+
+    found: np.ndarray = label(labels, connectivity=connectivity).astype(np.uint32)
+    return found

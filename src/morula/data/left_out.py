@@ -56,8 +56,9 @@ def used_boxes(sources: Sequence[Labelled], grids: Sequence[Grid], sampling: Opt
     found: list[Boxes] = []
     for source, grid, record in zip(sources, grids, records, strict=True):
         boxes: Boxes = grid
-        if least is not None and sampling.kind == "grid" and source.labels is not None:
-            accept, ignored = sampling.accept_unlabelled, source.unlabelled
+        on_grid = sampling.kind == "grid" or sampling.cell is not None
+        if least is not None and on_grid and source.labels is not None:
+            accept, ignored = sampling.accept_unlabelled, source.unlabelled if sampling.ignored_label is None else sampling.ignored_label
             boxes = labelled_boxes(source.labels.lazy(), grid, least, accept=accept, ignored=ignored, name=source.title)
         used = record if sampling.leave_out_normalised else None
         if groups and sampling.leave_out_images:

@@ -212,6 +212,28 @@ class PatchNormalisation(Normalisation):
         raise OptionError("normalisation.not_invertible", "cannot be undone", key="sampling.normalise.per", value="patch", remedy=remedy)
 
 
+@dataclass(frozen=True)
+class Renormalisation(PatchNormalisation):
+    """Brings every array to scale twice: by the first record, then by its own intensities.
+
+    Examples:
+        >>> record = Renormalisation((), (), options=MinMax(per="patch"), first=Normalisation((0.0,), (1.0,), clip=(0, 10)))
+        >>> record.apply(np.array([[[5, 10, 15]]], np.uint8))
+        array([[[0., 1., 1.]]], dtype=float32)
+    """
+
+    first: Normalisation = field(default_factory=lambda: Normalisation((), ()))
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """The array C(Z)YX brought to scale, float32."""
+        return super().apply(self.first.apply(array))
+
+
+def renormalised(first: Normalisation, again: Options | None) -> Normalisation:
+    """The first normalisation, followed by that of each array by its own intensities where there is one."""
+    return first if again is None or isinstance(again, Fixed) else Renormalisation((), (), options=again, first=first)
+
+
 def _offset_and_scale(distribution: Distribution, options: Percentile | ZScore | MinMax) -> tuple[float, float]:
     match options:
         case Percentile():

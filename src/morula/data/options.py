@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from morula.core.errors import OptionError
 from morula.core.variants import ManyOf, expand_variant
 from morula.data.augment import AUGMENTATIONS
 from morula.data.augment.base import AugmentationOptions
+from morula.data.normalise import Fixed, Percentile
 from morula.data.normalise import Options as Normalise
-from morula.data.normalise import Percentile
 from morula.data.sampling import Options as PatchOptions
+from morula.data.sampling import Validation
 
 
 def _auto_or_none(value: object) -> object:
@@ -22,7 +23,7 @@ def _auto_or_none(value: object) -> object:
 
 def _percentile_by_default(value: object) -> object:
     """A normalisation by its name or with its options; options alone are those of `percentile`."""
-    return expand_variant(value, {}, "percentile")
+    return None if value is None else expand_variant(value, {}, "percentile")
 
 
 Augment: TypeAlias = Annotated[Annotated[tuple[AugmentationOptions, ...], ManyOf(AUGMENTATIONS)] | None, BeforeValidator(_auto_or_none)]
@@ -38,6 +39,19 @@ class Sampling(PatchOptions):
     """Patches per step; left out: planned."""
     normalise: Annotated[Normalise, BeforeValidator(_percentile_by_default)] = Percentile()
     """How intensities are brought to one scale; stored with the model."""
+    renormalise: Annotated[Normalise | None, BeforeValidator(_percentile_by_default)] = None
+    """A second normalisation, with `per: patch`: of each patch after the first one and after the augmentations, in prediction of each
+    tile."""
+    validation: Validation | None = None
+    """Patches of the validation images; left out: those of the shape of the training's that cover the images once."""
+
+    @field_validator("renormalise")
+    @classmethod
+    def _of_each_patch(cls, value: Normalise | None) -> Normalise | None:
+        if value is not None and (isinstance(value, Fixed) or value.per != "patch"):
+            rule, remedy = "is of each patch", "Write per: patch, or state it as normalise."
+            raise OptionError("normalisation.per_patch", rule, value=value.kind, remedy=remedy)
+        return value
 
     @property
     def patch_shape(self) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from morula.core.errors import DataError, OptionError
 from morula.core.image import Image
 from morula.core.region import Region
 from morula.data.augment.base import AnyAugmentation, Draw, Spatial, draw
+from morula.data.components import separate_parts
 from morula.data.crop import cache_in_memory, check_region
 from morula.data.labelled_voxels import LabelledVoxels, annotated_voxels, foreground
 from morula.data.layers import Layer, read_layers
@@ -129,6 +130,8 @@ class PatchDataset:
         label_type: type of integer labels. In unsigned types the label -1 is the largest value.
         target_type: type of the targets; `None` for that which `targets` gives.
         random_targets: whether `targets` draws random numbers.
+        renormalisation: of each patch, after its augmentations.
+        with_labels: whether samples hold their labels, 0 where they are not annotated.
         cache: bytes of decoded images that are held in memory.
 
     Raises:
@@ -150,6 +153,8 @@ class PatchDataset:
     label_type: DTypeLike = np.uint32
     target_type: DTypeLike | None = np.float32
     random_targets: bool = False
+    renormalisation: PatchNormalisation | None = None
+    with_labels: bool = False
     cache: int = CACHE
 
     def __post_init__(self) -> None:
@@ -198,8 +203,9 @@ class PatchDataset:
         if self.grids is not None:
             return self.grids
         assert self.patch is not None
-        patch, step = self.patch, steps(self.patch, self.sampling.overlap)
-        if self.sampling.kind == "centre":
+        cell = self.sampling.cell
+        patch, step = cell or self.patch, steps(cell or self.patch, self.sampling.overlap)
+        if self.sampling.kind == "centre" and cell is None:
             grids = [Grid(middle_box(source.extent, patch), patch, patch) for source in self.sources]
         else:
             grids = [Grid(source.extent, patch, step) for source in self.sources]
@@ -279,7 +285,8 @@ class PatchDataset:
         number = bisect_right(self._ends, position)
         source, grid = self.sources[number], self._grids[number]
         if self.sampling.kind != "random":
-            return number, grid[position - (self._ends[number] - len(grid))]
+            box = grid[position - (self._ends[number] - len(grid))]
+            return number, box if self.sampling.cell is None else self._in_cell(box, epoch, index)
         assert self.patch is not None
         rng = self._rng(epoch, index, 0)
         # the number is drawn for images without foreground, too: random positions depend on the seed and the presence of labels alone
@@ -289,6 +296,15 @@ class PatchDataset:
         if (labelled := self._labelled[number]) is not None:
             return number, labelled.box(self.patch, rng)
         return number, random_box(source.extent, self.patch, rng)
+
+    def _in_cell(self, cell: Region, epoch: int, index: int) -> Region:
+        """The patch in a cell."""
+        assert self.patch is not None
+        if self.sampling.kind == "centre":
+            return middle_box(cell, self.patch)
+        rng = self._rng(epoch, index, 0)
+        rng.random()  # the number that decides between random and labelled positions in whole images
+        return random_box(cell, self.patch, rng)
 
     def _rng(self, epoch: int, index: int, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch, index, stream))
@@ -322,7 +338,7 @@ class PatchDataset:
         """The patch of this number as a mapping.
 
         ``image`` C(Z)YX float32, ``weights`` (0 in the padding), ``name`` of the source, and for labelled sources ``targets`` K(Z)YX
-        and, for methods with objects, ``instances`` (Z)YX.
+        and, for methods with objects, ``instances`` (Z)YX; ``labels`` (Z)YX where they are wanted.
         """
         number, region = self.place(epoch, index)
         region, drawn = self._drawn(number, region, epoch, index)
@@ -333,6 +349,7 @@ class PatchDataset:
         record = self.normalisation if isinstance(self.normalisation, Normalisation) else self.normalisation[number]
         scaled = record.apply(layers["image"]) if isinstance(record, PatchNormalisation) else layers["image"]
         image = drawn.apply_intensity(scaled, source.image.spacing)
+        image = image if self.renormalisation is None else self.renormalisation.apply(image)
         sample = {"image": np.ascontiguousarray(image, np.float32), "name": np.array(source.title)}
         weights = (np.ones_like(inside) if self.sampling.score_padding else inside)[None].astype(np.float32)
         if "weights" in layers:
@@ -362,13 +379,16 @@ class PatchDataset:
             extra["unlabelled"] = unlabelled
             # unannotated voxels have no weight in the loss
             weights = weights * ~_cut(unlabelled, box, inner)[None]
+        if self.sampling.separate_parts:
+            labels = np.stack([separate_parts(channel) for channel in labels])
         if around:
             reaching = np.isin(labels[0], np.unique(_cut(labels[0], box, inner))) if len(labels) == 1 else True
             extra["relevant"] = there[box.slices] & (reaching | extra.get("unlabelled", False))
         if "classes" in layers:
             extra["classes"] = _single(layers["classes"][(slice(None), *box.slices)])
         made = self.targets(_single(labels), **extra)
-        result = {
+        result = {"labels": _cut(labels[0], box, inner)} if self.with_labels else {}
+        result |= {
             "targets": np.ascontiguousarray(_cut(made.channels, box, inner), self.target_type),
             "weights": np.ascontiguousarray(_cut(made.weights, box, inner) * weights, np.float32),
         }

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeAlias
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.family import did_you_mean
@@ -20,23 +20,59 @@ from morula.measurement.conditions import AnyOfAll
 _FIGURES = ("mean", "min", "max", "foreground")
 
 
+def _of_patches(value: AnyOfAll) -> AnyOfAll:
+    unknown = [condition.property for group in value for condition in group if condition.property not in _FIGURES]
+    if unknown:
+        rule = f"is no figure of a patch; known are {', '.join(_FIGURES)}"
+        raise OptionError("sampling.unknown_figure", rule, value=unknown[0], remedy=did_you_mean(unknown[0], list(_FIGURES)).strip())
+    return value
+
+
+Conditions: TypeAlias = Annotated[AnyOfAll, AfterValidator(_of_patches)]
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Validation(Base):
+    """Patches of the validation images, which nothing changes at random."""
+
+    patch: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Edge lengths (Z)YX in voxels; left out: those of the training."""
+    kind: Literal["grid", "centre"] = "grid"
+    """`grid`: patches that cover every image. `centre`: one in the middle of each image, or of each cell."""
+    overlap: float | tuple[int, ...] = 0.0
+    """Overlap of neighbouring patches (or cells): a share of the patch, or voxels per axis; negative ones leave gaps."""
+    cell: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Edge lengths of the cells of a grid that the patches are taken from."""
+    least_labelled: Share | None = None
+    """Share of labelled voxels above which a patch is used; all patches are used when left out."""
+    accept_unlabelled: Share | None = None
+    """Share of the other patches that are used with `least_labelled`; left out: that of the training."""
+    ignored_label: Annotated[int, Field(ge=0)] | None = None
+    """Label that counts as no label for `least_labelled`; left out: that of the training."""
+    leave_out: Conditions = ()
+    """Conditions on patches that are not used, as for the training."""
+
+
 class Options(Base):
     """How patches are taken from the images."""
 
     kind: Literal["random", "grid", "centre"] = "random"
     """`random`: random positions, new ones in every epoch. `grid`: patches that cover every image, the same in every epoch. `centre`: one
     patch in the middle of each image."""
+    cell: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Edge lengths (Z)YX of the cells of a grid, from each of which one patch is taken: at a random position with `kind: grid`, from the
+    middle with `kind: centre`. Left out: the patches form the grid themselves."""
     overlap: float | tuple[int, ...] = 0.0
     """Overlap of neighbouring patches of a grid: a share of the patch (from 0 to below 1), or voxels per axis; negative ones leave gaps."""
     foreground: float = Field(0.0, ge=0, le=1)
     """Share of the random patches that are centred on labelled foreground."""
     least_labelled: float | None = Field(None, ge=0, le=1)
     """Share of labelled voxels above which a patch of a grid is used; all patches are used when left out."""
-    least_labelled_validation: float | None = Field(None, ge=0, le=1)
-    """The same share as `least_labelled`, for the patches that the network is validated on."""
     accept_unlabelled: float = Field(0.0, ge=0, le=1)
-    """Share of the other patches that are used with `least_labelled` and `least_labelled_validation`."""
-    leave_out: AnyOfAll = ()
+    """Share of the other patches that are used with `least_labelled`."""
+    ignored_label: int | None = Field(None, ge=0)
+    """Label that counts as no label for `least_labelled`, as 0 does; left out: that of unannotated voxels."""
+    leave_out: Conditions = ()
     """Patches of a grid that are not used: lists of conditions on the `mean`, `min` and `max` of their values and on `foreground`, their
     share of labelled voxels, such as `[[mean < 20], [max < 50, foreground < 0.1]]`; a patch is left out when it satisfies all conditions of
     one of the lists."""
@@ -44,8 +80,6 @@ class Options(Base):
     """Whether the conditions in `leave_out` are on whole images, and leave out whole images; random patches need it."""
     leave_out_normalised: bool = False
     """Whether the values in `leave_out` are those after the normalisation."""
-    leave_out_validation: AnyOfAll = ()
-    """The same conditions as in `leave_out`, for the patches that the network is validated on."""
     scale_voxels: int | None = Field(None, ge=1)
     """Voxels by which one side of a patch is moved at random along each axis, before the patch is resampled to its size."""
     scale_probability: float = Field(0.5, ge=0, le=1)
@@ -60,18 +94,11 @@ class Options(Base):
     """Score what a patch shows beyond the image, its mirror image, like the image itself."""
     label_context: bool = True
     """Whether targets near the border of a patch depend on the labels outside of it, as those of the whole image do."""
+    separate_parts: bool = False
+    """Whether parts of an object that are not connected within a patch are different objects, in its targets and its score."""
     patches_per_epoch: Annotated[int, Field(ge=1)] | Literal["grid", "images"] | None = None
     """Patches per epoch: a number, `grid` (as many as cover all images once) or `images` (one per image). Left out: as many as cover all
     images once, but enough for 40 steps."""
-
-    @field_validator("leave_out", "leave_out_validation")
-    @classmethod
-    def _of_patches(cls, value: AnyOfAll) -> AnyOfAll:
-        unknown = [condition.property for group in value for condition in group if condition.property not in _FIGURES]
-        if unknown:
-            rule = f"is no figure of a patch; known are {', '.join(_FIGURES)}"
-            raise OptionError("sampling.unknown_figure", rule, value=unknown[0], remedy=did_you_mean(unknown[0], list(_FIGURES)).strip())
-        return value
 
     @model_validator(mode="after")
     def _on_a_grid(self) -> Options:

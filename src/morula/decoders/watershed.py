@@ -163,8 +163,8 @@ class Watershed(Decoder[Options, Parameters]):
 
     @classmethod
     def problem(cls, representations: Representations) -> OptionError | None:
-        """None for scalar channels of which one says how far objects reach; long-range affinities need another decoder."""
-        if any(channel.long_range_affinities for channel in representations):
+        """None for scalar channels of which one says how far objects reach; long-range affinities alone are for another decoder."""
+        if any(channel.long_range_affinities for channel in representations) and all(channel.affinities for channel in representations):
             return OptionError(
                 "decoder.unusable_channels",
                 "the watershed uses affinities of direct neighbours only",

@@ -2,7 +2,8 @@
 
 * Offsets to the centre (H, V and Z) become one image that is high where objects end: far from the centre, and where the offsets of
   neighbouring voxels point away from each other.
-* Affinities (A) become two images: the highest affinity of a voxel is a foreground probability, 1 minus the lowest one is a boundary.
+* Affinities (A) of direct neighbours become two images: the highest affinity of a voxel is a foreground probability, 1 minus the lowest
+  one is a boundary. Those of longer distances are not read.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def evidence_by_name(representations: Representations) -> dict[str, Evidence]:
     }
     if any(channel.centre_offset_axis is not None for channel in representations):
         evidence[OFFSETS] = Derived(OFFSETS, depth="centre", inverted=True)
-    if any(channel.affinities for channel in representations):
+    if any(channel.affinities and channel.direct_affinities for channel in representations):
         evidence[AFFINITY_FOREGROUND] = Derived(AFFINITY_FOREGROUND, foreground_probability=True)
         evidence[AFFINITY_BOUNDARY] = Derived(AFFINITY_BOUNDARY, boundary_evidence="outline", inverted=True)
     return evidence
@@ -55,7 +56,8 @@ def image_names(code: str, representations: Representations) -> list[str]:
     channel = next((channel for channel in representations if channel.code == code), None)
     if channel is not None and channel.centre_offset_axis is not None:
         return [OFFSETS]
-    return [AFFINITY_FOREGROUND, AFFINITY_BOUNDARY] if channel is not None and channel.affinities else [code]
+    derived = channel is not None and channel.affinities and channel.direct_affinities
+    return [AFFINITY_FOREGROUND, AFFINITY_BOUNDARY] if derived else [code]
 
 
 def channel_slices(representations: Representations, count: int) -> dict[str, slice]:
@@ -102,7 +104,10 @@ def input_images(representations: Representations, prediction: np.ndarray, large
                 scale = 1.0 if channel.normalised_offset else max(largest[channel.code], 1e-6)
                 offsets.append((channel.centre_offset_axis, values[0], scale))
         elif steps is not None:
-            images[AFFINITY_FOREGROUND], images[AFFINITY_BOUNDARY] = affinity_extremes(channel.pair_affinities(values), steps)
+            near = [number for number, step in enumerate(steps) if max(map(abs, step)) == 1]
+            if near:
+                pairs, direct = channel.pair_affinities(values)[near], [steps[number] for number in near]
+                images[AFFINITY_FOREGROUND], images[AFFINITY_BOUNDARY] = affinity_extremes(pairs, direct)
         else:
             images[channel.code] = values[0]
     if offsets:

@@ -11,6 +11,11 @@ METHODS = Family(
             "instances through predicted channels (F, C, Db, ...)",
         ),
         "semantic": Member("morula.methods.semantic:Semantic", "morula.methods.semantic_options:Options", "a class for every pixel"),
+        "regression": Member(
+            "morula.methods.regression:Regression",
+            "morula.methods.regression_options:Options",
+            "images from images: another stain, less noise, or several masks",
+        ),
         "wnet3d": Member("morula.methods.wnet3d:WNet3D", "morula.methods.wnet3d_options:Options", "objects without a label (WNet3D)"),
         "masked_autoencoder": Member(
             "morula.methods.masked_autoencoder:MaskedAutoencoder",

@@ -54,6 +54,9 @@ class Options(MethodOptions):
     `{bce: {positive_weights: 3}}`."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field({})
     """Weight of a channel's loss by its code; where left out 1, for R 0.25; 0 for a channel that is not learned."""
+    joint_loss: bool = False
+    """Whether one loss compares the channels of all representations together, instead of one loss for each. They must have the same loss
+    and be probabilities; `loss_options` may then state a number for each channel."""
     rebalance: bool | None = None
     """Give the rarer class of a binary channel the same weight as the common one, batch by batch; the network then predicts
     it too large. Left out: applied to P, because a network that never predicts a centre would be right almost everywhere, and to A where
@@ -119,6 +122,15 @@ class Options(MethodOptions):
         if "E" in stated:
             remedy = "The weights of its parts are options of E."
             raise OptionError("loss.embedding", "the loss of E must be 'embedseg'", key="losses", value=stated["E"], remedy=remedy)
+        self._check_joint_loss()
         for channel in self.channels:  # `ce` needs classes that exclude each other, which only discretised distances are
             names = [stated[channel.kind]] if channel.kind in stated else ()
             check_losses(names, without=() if channel.holds_classes else OF_CLASSES)
+
+    def _check_joint_loss(self) -> None:
+        stated = {(self.losses.get(channel.kind), self.weights.get(channel.kind, 1.0)) for channel in self.channels}
+        surplus = [name for name in ("classes", "rebalance") if getattr(self, name)]
+        if self.joint_loss and (surplus or len(stated) > 1 or None in next(iter(stated))):
+            rule = f"cannot be combined with {surplus[0]}" if surplus else "needs the same loss and weight for each channel"
+            remedy = "State them under losses and weights for each channel, or leave joint_loss out."
+            raise OptionError("loss.joint", rule, key="joint_loss", value=True, remedy=remedy)

@@ -118,8 +118,12 @@ class ChannelTask(ChannelLayout, TrainingTask):
         return inside.astype(np.float32)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
-        """One part per representation."""
+        """One part per representation, or one of all."""
         targets, weights = batch["targets"], batch["weights"]
+        if self.options.joint_loss:
+            name, share = self.options.losses[self.codes[0]], self.options.weights.get(self.codes[0], 1.0)
+            logits, more = torch.cat(self._logits(outputs), dim=1), self.options.loss_options.get(name)
+            return {"all": loss_sums(name, logits, targets, weights, activation="sigmoid", share=share, options=more)}
         parts = {}
         for representation, span, logits in zip(self.representations, self._spans, self._logits(outputs)):
             if isinstance(representation, Embedding):

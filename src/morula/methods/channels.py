@@ -36,6 +36,9 @@ class ChannelPlanning(ChannelTask, ChannelPostprocessing, Planning):
         method = cls(options, objects, ndim=2, spacing=(1.0, 1.0))
         if problems := method._loss_problems():
             return problems
+        if method.options.joint_loss and not method.probability_channels:
+            rule, remedy = "compares probabilities, which not all channels are", "Leave it out."
+            return [Problem("method.joint_loss", rule, code="loss.joint", value=True, remedy=remedy)]
         try:
             _ = method.decoder
         except OptionError as error:

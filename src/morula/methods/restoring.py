@@ -69,7 +69,7 @@ class RestoringPostprocessing(Postprocessing):
         """
         raise DataError(
             "model.finds_no_objects",
-            "this model was trained without labels to restore images, so it finds no objects",
+            "this model was trained to predict images, so it finds no objects",
             remedy="Name its run under network.from in a job with labels, or use Model.predict for the image.",
         )
 

@@ -21,7 +21,7 @@ from morula.core.image_like import ImageLike, image_of, is_list_of_images
 from morula.core.orientation import Orientation
 from morula.core.remedy import AS_VOLUME, Remedy
 from morula.core.voxel_size import VoxelSize, VoxelSizeLike
-from morula.data.normalise import Normalisation, statistics
+from morula.data.normalise import Normalisation, renormalised, statistics
 from morula.inference.median import median
 from morula.inference.memory import available_memory, measure_bytes_per_voxel
 from morula.inference.openvino import OpenVino, with_activation
@@ -211,8 +211,8 @@ class Model:
         return self, image
 
     def scaling(self, image: Image) -> Normalisation:
-        """The normalisation of this image: that of the training images, or one by its own values."""
-        return self.normalisation or statistics(image, self.job.sampling.normalise)
+        """The normalisation of this image: that of the training images, or one by its own values; then that of each tile, if any."""
+        return renormalised(self.normalisation or statistics(image, self.job.sampling.normalise), self.job.sampling.renormalise)
 
     def measured(self, objects: Objects, image: Image) -> tuple[np.ndarray, pd.DataFrame]:
         """Labels of the objects that the job's filter keeps, and the table of all objects.

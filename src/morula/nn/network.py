@@ -27,6 +27,7 @@ class Network(nn.Module, ABC):
         multiple: voxels (Z)YX; images are padded internally to multiples of it, and tiles must start at multiples of it.
         receptive_halo: radius of the receptive field in voxels (Z)YX (without `norm_over_space`).
         norm_over_space: whether a normalisation in evaluation mode depends on the whole tile, so that predictions depend on its size.
+        of_patches: whether it computes patches of a training, rather than tiles that must fit each other.
 
     Raises:
         OptionError: for a number of axes other than 2 or 3, no head, or numbers of channels below 1.
@@ -38,6 +39,7 @@ class Network(nn.Module, ABC):
     multiple: tuple[int, ...]
     receptive_halo: tuple[int, ...]
     norm_over_space: bool
+    of_patches: bool = False
 
     def __init__(self, options: NetworkOptions, *, ndim: int, in_channels: int, heads: Mapping[str, int]) -> None:
         super().__init__()

@@ -213,12 +213,12 @@ class OrderedUNet(Network):
         return unet_halo(radii, [factor[axis] for factor in self._pools], radii[:-1], linear=linear)
 
     def padded_shape(self, shape: torch.Size | tuple[int, ...]) -> tuple[int, ...]:
-        """See `Network.padded_shape`. In training, edges stay as they are where the coarsest level has two voxels, as in the original.
+        """See `Network.padded_shape`. Edges of patches stay as they are where the coarsest level has two voxels, as in the original.
 
         Levels of odd edges are then resized by factors other than 2, which depend on the edges. Tiles of an image would not fit each other.
         """
         coarsest = [n // m for n, m in zip(shape, self.multiple, strict=True)]
-        if self.training and min(coarsest) > 0 and max(coarsest) > 1:
+        if (self.training or self.of_patches) and min(coarsest) > 0 and max(coarsest) > 1:
             return tuple(shape)
         return super().padded_shape(shape)
 

@@ -146,6 +146,8 @@ class Affinities(Representation[Options]):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.long_range_affinities = self.options.long_range
+        stated = [*(max(map(abs, offset)) for offset in self.options.offsets), *self.options.reach]
+        self.direct_affinities = not stated or min(stated) == 1
         if self.options.mode == "different":
             self.rebalance = "rarer"  # boundaries, which are 1
 

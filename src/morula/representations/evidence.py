@@ -63,6 +63,8 @@ class Evidence:
     """Whether the channels are affinities; see `Representation.affinity_offsets`."""
     long_range_affinities: bool = False
     """Whether affinities compare voxels that are not direct neighbours, too."""
+    direct_affinities: bool = True
+    """Whether any affinity compares direct neighbours."""
     star_rays: bool = False
     """Whether the channels are distances to the boundary along rays."""
     flow_vectors: bool = False

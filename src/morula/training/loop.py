@@ -25,7 +25,8 @@ from morula.core.errors import TrainingError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Finished, Logged, Preview, Progress, Started, Warned
 from morula.training.checkpoint import State, find_checkpoint, load_weights_of
 from morula.training.interrupt import interruption
-from morula.training.options import Monitor, Training
+from morula.training.monitors import Monitor
+from morula.training.options import Training
 from morula.training.state import Loaders, Previewer, Scores, TrainingState
 from morula.training.step import Batch, Loss
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from morula.core.errors import OptionError
 from morula.core.options import Options
+from morula.training.monitors import AnyMonitor
 
 
 def interval(every: str | int) -> tuple[int, str]:
@@ -179,24 +179,9 @@ class TorchSchedule(Options):
     """Learning rate below which the training ends."""
 
 
-@dataclass(frozen=True)
-class Monitor:
-    """The figure of the validation that decides which weights are best and that schedules for a plateau follow."""
-
-    figure: str
-    higher_is_better: bool = True
-
-
-MONITORS = {
-    "loss": Monitor("validation_loss", higher_is_better=False),
-    "score": Monitor("score"),
-    "iou": Monitor("validation_iou"),
-    "dice": Monitor("validation_dice"),
-}
-"""By the name in `Training.monitor`."""
-
 Optimiser = Annotated[AdamW | Adam | SGD | TorchOptimiser, Field(discriminator="kind"), _default_kind("adamw")]
 Schedule = Annotated[OneCycle | Cosine | Plateau | Constant | TorchSchedule, Field(discriminator="kind"), _default_kind("one_cycle")]
+Monitored = Annotated[AnyMonitor, Field(discriminator="kind"), _default_kind("loss")]
 
 
 class Training(Options):
@@ -220,10 +205,11 @@ class Training(Options):
     """Rule that turns gradients into new weights: adamw, adam, sgd, or torch for any class of torch.optim."""
     schedule: Schedule = OneCycle()
     """Course of the learning rate: one_cycle, cosine, plateau, constant, or torch for any class of torch.optim.lr_scheduler."""
-    monitor: Literal["loss", "score", "iou", "dice"] | None = None
+    monitor: Monitored | None = None
     """Figure of the validation that decides which weights are best and that schedules for a plateau follow: the `loss`; the `score` of
-    methods without labels; `iou` or `dice` of channels that are probabilities, or of classes, patch by patch. Left out: the weights with
-    the best score, else with the lowest loss, are best, and schedules follow the loss."""
+    methods without labels; patch by patch `iou` or `dice` of channels that are probabilities, or of classes, `objects` of a channel above
+    thresholds, and `mse` or `psnr` of any channels. Left out: the weights with the best score, else with the lowest loss, are best, and
+    schedules follow the loss."""
     patience: int | None = Field(None, ge=1)
     """Stop after this number of consecutive validations without an improvement; never when left out."""
     precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
@@ -247,6 +233,8 @@ class Training(Options):
     """Worker processes that prepare patches."""
     validate_every: Every = "1 epoch"
     """Interval between validations, in epochs or steps."""
+    validation_batches: int | None = Field(None, ge=1)
+    """Batches per validation, the first ones; all when left out."""
     checkpoint_every: Every = "1 epoch"
     """Interval between checkpoints to resume from, in epochs or steps; one is always written at the end."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -27,7 +27,7 @@ from morula.training.checkpoint import State, find_checkpoint, load_state_of, lo
 from morula.training.devices import open_fabric, pick_precision
 from morula.training.ema import MovingAverage
 from morula.training.optimisers import build_optimiser, build_schedule, freeze
-from morula.training.options import MONITORS, Training, interval
+from morula.training.options import Training, interval
 from morula.training.step import Batch, Learner, Loss, Totals, seeded, sum_over_processes
 
 Previewer: TypeAlias = Callable[[Batch, dict[str, Tensor]], Mapping[str, np.ndarray]]
@@ -123,7 +123,7 @@ class TrainingState:
         scaled = isinstance(fabric.strategy.precision, MixedPrecision) and fabric.strategy.precision.scaler is not None
         fused = fabric.device.type in ("cpu", "cuda") and not scaled
         optimiser = build_optimiser(network, options.optimiser, options.rates, fused=fused)
-        mode: Literal["min", "max"] = "max" if options.monitor is not None and MONITORS[options.monitor].higher_is_better else "min"
+        mode: Literal["min", "max"] = "max" if options.monitor is not None and options.monitor.monitor.higher_is_better else "min"
         self.schedule = build_schedule(optimiser, options.schedule, total=self.total, mode=mode)
         self.module, self.optimiser = fabric.setup(network, optimiser)
         self.average = MovingAverage(network, options.ema_decay) if options.ema_decay else None
@@ -237,7 +237,7 @@ class TrainingState:
     def outputs(self, batch: Batch, index: int = 0) -> dict[str, Tensor]:
         """Outputs of the network in evaluation mode; its random numbers depend on the seed and `index` only."""
         self.module.eval()
-        with seeded(self.fabric.device, self.options.seed, _PREVIEW_RANK, index):
+        with seeded(self.fabric.device, self.options.seed, _PREVIEW_RANK, index), of_patches(self.network):
             return self.learner.outputs(batch)
 
     @torch.no_grad()
@@ -422,6 +422,16 @@ class TrainingState:
                 file=self.folder.parent,
                 remedy=_LONGER if changed.keys() == {"training.epochs"} else _OTHERWISE,
             )
+
+
+@contextmanager
+def of_patches(network: nn.Module) -> Iterator[None]:
+    """Inside the context the network computes patches as in training: they need not fit each other, as tiles of an image do."""
+    network.of_patches = True  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        network.of_patches = False  # type: ignore[assignment]
 
 
 def _until(leaving: Callable[[], bool], batches: Iterable[Batch]) -> Iterator[Batch]:

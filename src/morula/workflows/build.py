@@ -33,4 +33,5 @@ def loaders_of(prepared: Prepared) -> PatchLoaders:
         job.sampling.batch_size,
         job.training.steps_per_epoch or max(1, len(prepared.train) // job.sampling.batch_size),
         job.training.workers,
+        validation_batches=job.training.validation_batches,
     )

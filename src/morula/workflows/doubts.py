@@ -31,7 +31,7 @@ def doubts_about(opened: Mapping[str, Sequence[Opened]], job: Job) -> list[Remar
     remarks += many_channels([image.raw for image in learned]) if job.images.axes is None and job.images.channel is None else []
     remarks += single_series(opened.get("train", ())) if isinstance(job.images.validate_, float) and job.images.validate_ else []
     method = METHODS.load(job.method.kind)
-    if method.labelled:
+    if method.labelled and not method.restores:
         labelled = [image for group in opened.values() for image in group if image.labels is not None]
         pairs = [(image.raw, image.labels) for image in labelled if image.labels is not None]
         remarks += misplaced_labels(pairs, job.images.ignore_label)

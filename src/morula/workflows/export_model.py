@@ -77,9 +77,7 @@ def export_model(
             said = "other programs get the predicted channels; `morula segment --model` makes objects of them"
         else:
             _write_weights(target, trained, image)
-            steps = ", ".join(
-                step["id"] for step in steps_of(trained.job.sampling.normalise, trained.normalisation, "zyx"[-trained.ndim :])
-            )
+            steps = ", ".join(step["id"] for step in steps_of(trained.job.sampling, trained.normalisation, "zyx"[-trained.ndim :]))
             said = f"the weights expect normalised images ({steps}) and give {', '.join(trained.method.channels)}"
     yield Logged(said, task=TASK)
     yield FileWritten(target, Artefact.MODEL, FORMATS[target.suffix.lower()], task=TASK)
@@ -89,7 +87,7 @@ def export_model(
 def _write_weights(target: Path, model: Model, image: np.ndarray) -> None:
     """TorchScript or ONNX alone."""
     network = exportable(model)
-    steps = steps_of(model.job.sampling.normalise, model.normalisation, "zyx"[-model.ndim :])
+    steps = steps_of(model.job.sampling, model.normalisation, "zyx"[-model.ndim :])
     batch = torch.from_numpy(applied(steps, image.astype(np.float64)).astype(np.float32))[None]
     content = onnx_bytes(network, batch) if target.suffix.lower() == ".onnx" else script_bytes(torchscript(network, batch))
     with atomic(target) as part:

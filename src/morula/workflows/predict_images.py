@@ -1,4 +1,4 @@
-"""Restore test images with a network that was trained without labels, and score the restored images."""
+"""Restore or predict test images with a network whose output is an image, and score the results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def open_test_images(model: Model) -> Generator[Event, None, Sequence[Opened]]:
     images = model.job.images
     assert images.test is not None  # the caller has checked it
     yield from notes_of(model)
-    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False)
+    values = model.method.labelled and model.method.restores
+    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False, values=values)
     yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
     return opened
 
@@ -88,22 +89,26 @@ def _restore_one(
     scaling, own = model.scaling(image), image.canonical()
     task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
     # the random part of the task depends on the seed and the image alone, so that a repeated prediction gives the same figures
-    result = scaling.undo((yield from _restored(model, method, task, device=device, memory=memory)))
-    pictures = method.pictures(own.astype(np.float32), method.in_units(task, scaling.undo), result)
-    # figures are computed from the values that are written, rounded to the type of the image
-    shown = {name: in_type(picture, own.dtype) for name, picture in pictures.items()}
-    axes = image.axes.spatial_axes if len(own) == 1 else f"C{image.axes.spatial_axes}"
+    result = yield from _restored(model, method, task, device=device, memory=memory)
+    truth: np.ndarray | None = own
+    if method.labelled:  # predicted in the units of the targets, and compared with these
+        truth = None if source.labels is None else source.labels.canonical()
+        shown = method.pictures(own, task, result)
+    else:
+        pictures = method.pictures(own.astype(np.float32), method.in_units(task, scaling.undo), scaling.undo(result))
+        # figures are computed from the values that are written, rounded to the type of the image
+        shown = {name: in_type(picture, own.dtype) for name, picture in pictures.items()}
     target = folder.path / method.folder
     target.mkdir(parents=True, exist_ok=True)
     for name, picture in shown.items():
         file = target / f"{source.name}_{name}.tif"
-        write(file, picture[0] if len(own) == 1 else picture, axes=axes, voxel_size=image.voxel_size, overwrite=True)
+        flat, spatial = len(picture) == 1, image.axes.spatial_axes
+        write(file, picture[0] if flat else picture, axes=spatial if flat else f"C{spatial}", voxel_size=image.voxel_size, overwrite=True)
         yield FileWritten(file, Artefact.IMAGE, name)
-    return {
-        name: value
-        for picture, ending in method.compared.items()
-        for name, value in image_figures(own, shown[picture], suffix=ending).items()
-    }
+    figures: dict[str, float] = {}
+    for compared, ending in method.compared.items():
+        figures |= {} if truth is None else image_figures(truth, shown[compared], suffix=ending)
+    return figures
 
 
 def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str, memory: str | None) -> Generator[Event, None, np.ndarray]:

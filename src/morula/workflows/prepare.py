@@ -15,9 +15,10 @@ from morula.core.remark import Remark
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
-from morula.data.normalise import Fixed, Normalisation, normalisations
+from morula.data.normalise import Fixed, Normalisation, PatchNormalisation, normalisations
+from morula.data.options import Sampling
 from morula.data.patches import PatchDataset, Source
-from morula.data.sampling import Grid, steps
+from morula.data.sampling import Grid, Validation, steps
 from morula.data.sampling import Options as PatchOptions
 from morula.data.split import limited, split_sources
 from morula.data.summary import middle, object_label_warnings
@@ -30,6 +31,7 @@ from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
 from morula.models.model import Model
 from morula.nn.network import Network
+from morula.training.monitors import MSE, PSNR, AnyMonitor, Dice, IoU, Objects, Score
 from morula.workflows.doubts import ClassValues, doubts_about
 from morula.workflows.resources import Estimate, resource_problems
 from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
@@ -133,7 +135,7 @@ def prepare(job: Job) -> Prepared:
     if held:
         held_records = [shared] * len(held) if shared else normalisations([source.image for source in held], normalise)
         validation_set = _dataset(held, held_records, resolved, method, augment=False)
-        warnings += _left_out(validation_set, "sampling.leave_out_validation")
+        warnings += _left_out(validation_set, "sampling.validation.leave_out")
     warnings += training.warnings
     said, tested = tuple(dict.fromkeys(warnings)), tuple(image.raw.spatial_shape for image in opened.get("test", []))
     return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested)
@@ -169,14 +171,28 @@ def _check_monitor(job: Job, held: Sequence[Source], method: Method) -> None:
     monitor, rule = job.training.monitor, ""
     if monitor is None:
         return
+    named = _channels_of(monitor)
     if not held:
         rule, remedy = "is a figure of the validation", "Name images under images.validate, or leave it out."
-    elif monitor == "score" and (method.labelled or any(source.labels is None for source in held)):
+    elif isinstance(monitor, Score) and (method.labelled or any(source.labels is None for source in held)):
         rule, remedy = "needs a method without labels, and labels of the validation images", "Write loss, or leave it out."
-    elif monitor in ("iou", "dice") and not method.probability_channels:
+    elif isinstance(monitor, IoU | Dice) and not method.probability_channels:
         rule, remedy = "compares probabilities, which not all channels are", "Write loss, or leave it out."
+    elif isinstance(monitor, Objects | MSE | PSNR) and not method.labelled:
+        rule, remedy = "needs a method with labels", "Write loss, or leave it out."
+    elif named and max(named) >= len(method.channels):
+        rule = f"names channel {max(named)}, but there are {len(method.channels)}, counted from 0"
+        remedy = f"The channels are {', '.join(method.channels)}."
     if rule:
-        raise JobError([Problem("training.monitor", rule, code="training.monitor", value=monitor, remedy=remedy)])
+        raise JobError([Problem("training.monitor", rule, code="training.monitor", value=monitor.kind, remedy=remedy)])
+
+
+def _channels_of(monitor: AnyMonitor) -> list[int]:
+    """Channels that the options of a figure name."""
+    if not isinstance(monitor, IoU | Objects):
+        return []
+    more = (monitor.minus, monitor.truth) if isinstance(monitor, Objects) else ()
+    return [*(monitor.channels or ()), *(number for number in more if number is not None)]
 
 
 def validation_sources(job: Job) -> list[Source]:
@@ -256,9 +272,12 @@ def _split(sources: list[Source], share: float, job: Job) -> tuple[list[Source],
 
 def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: Job, method: Method, *, augment: bool) -> PatchDataset:
     """Patches of the images: for training sampled and augmented as the job says, for validation on a grid and not augmented."""
+    again, held = job.sampling.renormalise, job.sampling.validation
+    held_patch = job.sampling.patch_shape if held is None or held.patch is None else held.patch
+    assert not isinstance(again, Fixed)
     return PatchDataset(
         with_stored_inputs(sources, method.stored_input, job.training.seed),
-        job.sampling.patch_shape,
+        job.sampling.patch_shape if augment else held_patch,
         with_stored_scales(records, method.stored_input),
         sampling=job.sampling if augment else _of_validation(job.sampling),
         augmentations=parse_augmentations(job.augment or ()) if augment else (),
@@ -266,19 +285,27 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
         context=method.context if job.sampling.label_context else None,
         seed=job.training.seed,
         pretext=method.pretext,
+        renormalisation=None if again is None else PatchNormalisation((), (), options=again),
+        with_labels=method.labelled and not augment and isinstance(job.training.monitor, Objects),
     )
 
 
-def _of_validation(sampling: PatchOptions) -> PatchOptions:
+def _of_validation(sampling: Sampling) -> PatchOptions:
     """How validation images are divided into patches."""
+    own = sampling.validation or Validation()
     return PatchOptions(
-        kind="grid",
-        leave_out=sampling.leave_out_validation,
+        kind=own.kind,
+        cell=own.cell,
+        overlap=own.overlap,
+        leave_out=own.leave_out,
         leave_out_images=sampling.leave_out_images,
         leave_out_normalised=sampling.leave_out_normalised,
-        least_labelled=sampling.least_labelled_validation,
-        accept_unlabelled=sampling.accept_unlabelled,
+        least_labelled=own.least_labelled,
+        accept_unlabelled=sampling.accept_unlabelled if own.accept_unlabelled is None else own.accept_unlabelled,
+        ignored_label=sampling.ignored_label if own.ignored_label is None else own.ignored_label,
         only_annotated=sampling.only_annotated,
+        score_padding=sampling.score_padding,
+        separate_parts=sampling.separate_parts,
     )
 
 
@@ -294,14 +321,15 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
         )
     opened: dict[str, list[Opened]] = {}
     warnings: list[str] = []
-    labelled = METHODS.load(job.method.kind).labelled
+    method = METHODS.load(job.method.kind)
+    labelled, values = method.labelled, method.labelled and method.restores
     for key in keys:
         source = getattr(images, "validate_" if key == "validate" else key)
         if source is None or isinstance(source, float):
             continue
         try:
             # test images are opened only to find their problems now, not after hours of training
-            opened[key], remarks = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test")
+            opened[key], remarks = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test", values=values)
             warnings += remarks if key != "test" else []
             problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:

@@ -27,12 +27,14 @@ from morula.workflows.result_files import point_name
 
 @dataclass(frozen=True)
 class Truth:
-    """Files of the ground truth of an image; `time` is its time point where they are series."""
+    """Files of the ground truth of an image; `time` is its time point where they are series, `values` whether the labels are an image whose
+    values are predicted."""
 
     labels: Path
     classes: Path | None = None
     mask: Path | None = None
     time: int | None = None
+    values: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +73,12 @@ class Opened:
         return Source(self.raw, self.labels, self.name, classes=self.classes if classes else None, unlabelled=self.unlabelled)
 
 
-def open_source(source: SourceOptions, images: Images, *, key: str, need_labels: bool) -> tuple[list[Opened], list[str]]:
+def open_source(
+    source: SourceOptions, images: Images, *, key: str, need_labels: bool, values: bool = False
+) -> tuple[list[Opened], list[str]]:
     """Open all images of a source lazily; returns them, and the warnings of the pairing and about ignored metadata.
+
+    With `values`, labels are images whose values are predicted.
 
     Each time point of a series is an image of its own, unless the job selects one.
 
@@ -89,7 +95,7 @@ def open_source(source: SourceOptions, images: Images, *, key: str, need_labels:
         # all files are tried, so that the error names every bad one
         for name, raw, truth in pairs:
             try:
-                opened += _time_points(name, raw, truth, images)
+                opened += _time_points(name, raw, None if truth is None else replace(truth, values=values), images)
             except MorulaError as error:
                 problems.append(Problem.of(error, key))
     opened = flattened(opened) if any(image.raw.ndim_spatial == 2 for image in opened) else opened
@@ -189,7 +195,10 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
     time = truth.time if images is None or truth.time is not None else images.time
     if image.source is not None:
         compare_orientations(Path(image.source), truth.labels)
-    labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
+    if truth.values:
+        labels, classes = read(truth.labels, **_reading(images)), None
+    else:
+        labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
         classes = read_labels(truth.classes, shape=image.spatial_shape, **reading)
     if time is not None:

@@ -27,7 +27,7 @@ from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
 from morula.methods.patch_scores import patch_scores
-from morula.training.options import MONITORS
+from morula.training.monitors import Loss, Monitor, Score
 from morula.training.processes import first_process
 from morula.workflows.build import build_with_seed, loaders_of
 from morula.workflows.in_memory_images import FOLDER, files_of_layers, job_with_layers, write_layers
@@ -196,7 +196,7 @@ def train_restarts(prepared: Prepared, folder: RunFolder, *, stop: Callable[[], 
         finished = yield from _all_but_finished(below(f"start {start + 1}", chain(begun, events)))
         if finished is None:
             return
-        figures.append(_best_figure(place, prepared.job.training.monitor))
+        figures.append(_best_figure(place, _stated(prepared)))
     best = min(range(number), key=figures.__getitem__)
     listed = ", ".join(f"{abs(figure):.4g}" for figure in figures)
     yield Logged(f"start {best + 1} of {number} is kept; {'scores' if figures[best] < 0 else 'losses'} of all: {listed}")
@@ -211,15 +211,22 @@ def with_seed(prepared: Prepared, seed: int) -> Prepared:
     return replace(prepared, train=replace(prepared.train, seed=seed), warnings=())
 
 
-def _best_figure(folder: RunFolder, monitor: str | None) -> float:
-    """The lowest loss of a training, or the highest score with a minus sign: lower is better."""
+def _stated(prepared: Prepared) -> Monitor | None:
+    """The figure that the job names, and its direction."""
+    monitor = prepared.job.training.monitor
+    return None if monitor is None else monitor.monitor
+
+
+def _best_figure(folder: RunFolder, monitor: Monitor | None) -> float:
+    """The best figure of a training, higher ones with a minus sign: lower is better."""
     from morula.measurement.csv_table import read_table
 
     table = read_table(folder.logs / "training.csv")
-    stated = () if monitor is None else (MONITORS[monitor].figure,)
+    stated = () if monitor is None else (monitor.figure,)
     name = next(figure for figure in (*stated, "score", "validation_loss", "loss") if figure in table)
+    higher = not name.endswith("loss") if monitor is None else monitor.higher_is_better
     values = np.asarray(table[name], np.float64)
-    return float(np.nanmin(values) if name.endswith("loss") else -np.nanmax(values))
+    return float(-np.nanmax(values) if higher else np.nanmin(values))
 
 
 def _keep(best: RunFolder, folder: RunFolder) -> None:
@@ -262,8 +269,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
     known: set[str] = set()
     judge = ValidationScorer(prepared) if ValidationScorer.fits(prepared) else None
     stated = prepared.job.training.monitor
-    monitor = None if stated is None else MONITORS[stated]
-    scores = partial(patch_scores, stated, method) if stated in ("iou", "dice") else None
+    scores = None if stated is None or isinstance(stated, Loss | Score) else partial(patch_scores, stated, method)
     events = fit(
         network,
         method.loss,
@@ -272,7 +278,7 @@ def _fit(prepared: Prepared, network: Network, folder: RunFolder, *, resume: boo
         folder=folder.path,
         resume=resume,
         stop=stop,
-        hooks=ValidationHooks(method.preview, method.arrays, judge, scores, monitor),
+        hooks=ValidationHooks(method.preview, method.arrays, judge, scores, _stated(prepared)),
     )
     for event in events:
         if isinstance(event, Epoch):

@@ -261,7 +261,7 @@ def _left_out(settings: Settings) -> dict[str, Value]:
             "differs from DATA.TRAIN.FILTER_SAMPLES.NORM_BEFORE: values are judged before or after the normalisation in both",
             "Write the same for both.",
         )
-    found: dict[str, Value] = {"leave_out": training, "leave_out_validation": validation}
+    found: dict[str, Value] = {"leave_out": training, "validation": {"leave_out": validation} if validation else {}}
     found |= {"leave_out_images": whole, "leave_out_normalised": any(scaled)}
     return {name: value for name, value in found.items() if value}
 

@@ -10,7 +10,7 @@ from morula.core.errors import DataError, JobError, MissingFileError, Problem
 from morula.dialects.converted import Value
 from morula.dialects.pytorch3dunet.job import Job, Learning
 from morula.dialects.pytorch3dunet.keys import Section as Values
-from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.sections import LoadersOptions, PhaseName, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.transform_lists import Lists
 from morula.dialects.pytorch3dunet.transforms import ElasticDeformation, RandomRotate
 from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
@@ -28,8 +28,8 @@ class Notes:
     lines: list[str] = field(default_factory=list)
 
     def add(self, key: str, text: str) -> None:
-        """Add a difference."""
-        self.lines.append(f"{key}: {text}")
+        """Add a difference, once."""
+        self.lines += [line] if (line := f"{key}: {text}") not in self.lines else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,16 @@ class Training:
     @cached_property
     def volumes(self) -> list[Volume]:
         """The training volumes; empty where one cannot be opened: a job may be converted where its data are not."""
+        return self._volumes("train")
+
+    @cached_property
+    def held_volumes(self) -> list[Volume]:
+        """The validation volumes, likewise."""
+        return self._volumes("val")
+
+    def _volumes(self, name: PhaseName) -> list[Volume]:
         try:
-            return open_volumes(self.loaders, "train")
+            return open_volumes(self.loaders, name)
         except (DataError, MissingFileError, OSError):
             return []
 

@@ -12,29 +12,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from morula.core.errors import DataError, JobError, MissingFileError, Problem
+from morula.core.errors import JobError, MissingFileError, Problem
 from morula.core.location import split_location
 from morula.core.variants import VariantOptions
 from morula.data.augment.affine import Rotate
 from morula.data.augment.base import AnyAugmentation
 from morula.data.augment.blur import Blur
 from morula.data.augment.orient import Rotate90
-from morula.data.normalise import Fixed, MinMax
+from morula.data.normalise import MinMax, Percentile, ZScore
 from morula.data.normalise import Options as Normalised
 from morula.dialects.converted import Converted, nested
 from morula.dialects.pytorch3dunet.conflicts import training_warnings
 from morula.dialects.pytorch3dunet.conversion import RAW, Notes, Section, Training, refuse
-from morula.dialects.pytorch3dunet.convert_method import Method, method_of
+from morula.dialects.pytorch3dunet.convert_method import NEGATIVE, Method, method_of
 from morula.dialects.pytorch3dunet.job import Job
 from morula.dialects.pytorch3dunet.losses import ClassesLoss
-from morula.dialects.pytorch3dunet.metrics import DiceCoefficient, IgnoringMetric, MeanIoU
+from morula.dialects.pytorch3dunet.metrics import IgnoringMetric, MeanIoU, ObjectMetric
 from morula.dialects.pytorch3dunet.networks import network_options
 from morula.dialects.pytorch3dunet.optimisers import native_schedule, optimiser_of
 from morula.dialects.pytorch3dunet.patches import build_slices
-from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, PhaseName
-from morula.dialects.pytorch3dunet.transform_lists import parse_lists, spline_order
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, Normalisation, RandomIntensity, native_scaling
-from morula.dialects.pytorch3dunet.volumes import Place, Volume, find_files, is_hdf5, open_volume
+from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, PhaseName, PhaseOptions, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.targets import LabelTransform, Relabel
+from morula.dialects.pytorch3dunet.transform_lists import Lists, parse_lists, spline_order, without_chance
+from morula.dialects.pytorch3dunet.transforms import RandomIntensity, native_scaling
+from morula.dialects.pytorch3dunet.volumes import Place, Volume, find_files, is_hdf5
+from morula.training.monitors import AnyMonitor
 from morula.training.options import Argument, Optimiser, Schedule, TorchSchedule
 
 
@@ -104,7 +106,7 @@ def _source(loaders: LoadersOptions, name: PhaseName) -> Section:
         places = find_files(phase, loaders)
     except MissingFileError:  # a job may be converted where its data are not
         places = list(phase.file_paths)
-    parts = [_file(loaders, place, labels=labels) for place in places]
+    parts = [_file(loaders, place) for place in places]
     truths = [label for _, label in parts if label is not None and labels]
     return {"raw": _one_or_all([raw for raw, _ in parts]), **({"labels": _one_or_all(truths)} if truths else {})}
 
@@ -113,15 +115,12 @@ def _one_or_all(paths: Sequence[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else list(paths)
 
 
-def _file(loaders: LoadersOptions, place: Place, *, labels: bool) -> tuple[str, str | None]:
+def _file(loaders: LoadersOptions, place: Place) -> tuple[str, str | None]:
     """Native locations of the raw data and the labels of one volume."""
     raw, label = (names if isinstance(names, str) else names[0] for names in (loaders.raw_internal_path, loaders.label_internal_path))
     if isinstance(place, FileOptions):
         return _inside(place.raw, raw), _inside(place.label, label) if place.label else None
     path = Path(place).expanduser().absolute()
-    volume = _opened(loaders, place, labels=labels) if path.exists() else None
-    if volume is not None and any(array.shape[0] > 1 for array in volume.labels):
-        raise refuse("loaders.label_internal_path", "labels of several channels are used as targets", label)
     file, _ = split_location(path)
     return _inside(place, raw), _inside(str(file), label) if is_hdf5(file) else str(path.parent.parent / label)
 
@@ -130,14 +129,6 @@ def _inside(place: str, name: str) -> str:
     """A file with the data set that is read, where it is HDF5 and none is named."""
     file, inner = split_location(Path(place).expanduser().absolute())
     return str(file) if inner is None and not is_hdf5(file) else f"{file}:/{inner or name}"
-
-
-def _opened(loaders: LoadersOptions, place: Place, *, labels: bool) -> Volume | None:
-    """The volume, or `None` where it cannot be opened; `morula check` of either job reports why."""
-    try:
-        return open_volume(place, loaders, labels=labels)
-    except (DataError, MissingFileError, OSError):
-        return None
 
 
 # --- network -----------------------------------------------------------------------------------------------------------------------------
@@ -173,59 +164,80 @@ def _flat(edges: int | Sequence[int | Sequence[int]], number: int) -> list[list[
 
 
 def _sampling(training: Training, ignored: int | None) -> Section:
-    builder, order = training.filtered, spline_order(training.lists.raw, 1)
-    found = {**_patches(training), **({} if order == 1 else {"spline_order": order})}
-    if builder is not None and found.get("kind") == "grid":
-        found |= {"least_labelled": builder.threshold, "accept_unlabelled": builder.slack_acceptance}
-        if _filtered_alike(training):
-            found["least_labelled_validation"] = training.learning.val.slice_builder.threshold  # type: ignore[union-attr]
-        unlabelled = training.occurring(builder.ignore_index)
-        if unlabelled != ignored and (unlabelled, ignored) != (0, None):
-            text = "counts as labelled." if ignored is None else f"the label that the loss ignores, {ignored}, counts as unlabelled."
-            training.notes.add("loaders.train.slice_builder.ignore_index", text)
+    learning, order = training.learning, spline_order(training.lists.raw, 1)
+    patches = _patches(training, learning.train, training.lists, training.volumes)
+    held = _patches(training, learning.val, without_chance(parse_lists(learning.val.transformer)), training.held_volumes)
+    if held.get("patch") == patches.get("patch"):
+        held.pop("patch", None)
+    used, held_used = (_filter(training, phase.slice_builder, ignored) for phase in (learning.train, learning.val))
+    if held_used and "ignored_label" in used:
+        held_used.setdefault("ignored_label", ignored or 0)
+    found = {**patches, **used, **({} if order == 1 else {"spline_order": order})}
+    if learning.train.slice_builder is not None or training.volumes:
+        found["patches_per_epoch"] = "grid"
+    if training.lists.crop is not None and learning.train.slice_builder is None:
+        found["patches_per_epoch"] = "images"
+    validation = {name: value for name, value in {**held, **held_used}.items() if (name, value) != ("kind", "grid")}
     if ignored is not None:
         found["only_annotated"] = False
+    if any(isinstance(transform, Relabel) and transform.run_cc for transform in training.lists.label):
+        found["separate_parts"] = True
     # the original makes targets of each patch alone, and scores what a patch shows beyond the image as well
-    return {**found, "label_context": False, "score_padding": True, "normalise": _normalise(training)}
+    found |= {"label_context": False, "score_padding": True, **_normalise(training)}
+    return found | ({"validation": validation} if validation else {})
 
 
-def _patches(training: Training) -> Section:
-    """Shape and positions of the patches."""
-    builder, first = training.learning.train.slice_builder, int(training.planar)
-    once: Section = {"patches_per_epoch": "grid"} if builder is not None or training.volumes else {}
-    crop = next((transform for transform in training.lists.raw if isinstance(transform, CropToFixed)), None)
-    if crop is not None and builder is None:
-        return {"patch": list(crop.size), "kind": "centre" if crop.centered else "random", "patches_per_epoch": "images"}
-    if crop is not None and builder is not None:
-        training.notes.add(RAW, "CropToFixed is a random patch of the whole image, not of a patch of the slice builder.")
-        return {"patch": [*builder.patch_shape[:1], *crop.size][first:], "kind": "random", **once}
-    if builder is not None:
-        overlap = [patch - stride for patch, stride in zip(builder.patch_shape, builder.stride_shape, strict=True)]
-        return {"patch": list(builder.patch_shape[first:]), "kind": "grid", "overlap": overlap[first:], **once}
-    shapes = {volume.shape for volume in training.volumes}
-    if len(shapes) == 1:
-        return {"patch": list(shapes.pop()[first:]), "kind": "grid", **once}
-    training.notes.add("loaders.dataset", "patches have one shape; the original takes whole images, whatever their shape.")
-    return {}
+def _filter(training: Training, builder: SliceBuilderOptions | None, ignored: int | None) -> Section:
+    """Which patches are used."""
+    if builder is None or builder.name != "FilterSliceBuilder":
+        return {}
+    found: Section = {"least_labelled": builder.threshold, "accept_unlabelled": builder.slack_acceptance}
+    unlabelled = training.occurring(builder.ignore_index)
+    if unlabelled is not None and unlabelled < 0:
+        training.notes.add("loaders.train.slice_builder.ignore_index", NEGATIVE)
+    elif unlabelled != ignored and (unlabelled, ignored) != (0, None):
+        found["ignored_label"] = unlabelled or 0
+    return found
+
+
+def _patches(training: Training, phase: PhaseOptions, lists: Lists, volumes: Sequence[Volume]) -> Section:
+    """Shape and positions of the patches of a phase."""
+    builder, first, crop = phase.slice_builder, int(training.planar), lists.crop
+    if crop is None and builder is None:
+        shapes = {volume.shape for volume in volumes}
+        if len(shapes) == 1:
+            return {"patch": list(shapes.pop()[first:]), "kind": "grid"}
+        training.notes.add("loaders.dataset", "patches have one shape; the original takes whole images, whatever their shape.")
+        return {}
+    if builder is None:
+        assert crop is not None
+        return {"patch": list(crop.size), "kind": "centre" if crop.centered else "random"}
+    found: Section = {"patch": list(builder.patch_shape[first:]), "kind": "grid"}
+    if crop is not None:
+        found = {
+            "cell": found["patch"],
+            "patch": [*builder.patch_shape[:1], *crop.size][first:],
+            "kind": "centre" if crop.centered else "grid",
+        }
+    overlap = [patch - stride for patch, stride in zip(builder.patch_shape, builder.stride_shape, strict=True)][first:]
+    return found | ({"overlap": overlap} if any(overlap) else {})
 
 
 def _normalise(training: Training) -> Section:
-    """The normalisation of the raw list; without one, values stay as they are."""
-    raw, notes, whole = training.lists.raw, training.notes, training.loaders.global_normalization
-    scalings = [(transform, options) for transform in raw if (options := native_scaling(transform)) is not None]
-    if not scalings:
-        return {"kind": "fixed"}
-    each, options = scalings[0]
-    if len(scalings) > 1:
-        notes.add(RAW, f"only the first of {', '.join(transform.name for transform, _ in scalings)} is converted.")
-    if any(isinstance(earlier, RandomIntensity) for earlier in raw[: raw.index(each)]):
-        notes.add(RAW, f"{each.name} is applied before all random changes of intensity.")
-    if whole and isinstance(each, Normalisation) and each.eps != 1e-10:
-        notes.add(RAW, f"eps of {each.name} has no effect on the scale of whole images.")
-    found = _variant(options)
-    if whole and not isinstance(options, MinMax | Fixed):
-        return {**found, "per": "image", "channels": "together", "voxels": "all"}
-    return found
+    """The normalisations of the raw list: one before, and one after all random changes of intensity."""
+    whole = training.loaders.global_normalization
+    steps = [native_scaling(each) for each in training.lists.raw if isinstance(each, RandomIntensity) or native_scaling(each) is not None]
+    first, last = steps[0] if steps else None, steps[-1] if len(steps) > 1 else None
+    again = last if isinstance(last, MinMax) or (isinstance(last, ZScore | Percentile) and not whole) else None
+    scalings = [step for step in steps if step is not None]
+    if sum(step is not None for step in (first, again)) < len(scalings):
+        text = "of several normalisations, one comes before and one after all random changes of intensity; others are left out."
+        training.notes.add(RAW, text)
+        first = first or (None if again else scalings[0])
+    found = {"kind": "fixed"} if first is None else _variant(first)
+    if whole and isinstance(first, ZScore | Percentile):
+        found |= {"per": "image", "channels": "together", "voxels": "all"}
+    return {"normalise": found, **({} if again is None else {"renormalise": _variant(again)})}
 
 
 def _follows_edges(training: Training, augmentations: Sequence[AnyAugmentation]) -> bool:
@@ -244,7 +256,7 @@ def _follows_edges(training: Training, augmentations: Sequence[AnyAugmentation])
 # --- training ----------------------------------------------------------------------------------------------------------------------------
 
 
-def _optimisation(training: Training, monitor: str | None) -> Section:
+def _optimisation(training: Training, monitor: AnyMonitor | None) -> Section:
     job, learning = training.job, training.learning
     optimiser, schedule = optimiser_of(learning.optimizer), native_schedule(job.config.get("lr_scheduler"))
     if isinstance(schedule, TorchSchedule) and schedule.name == "ReduceLROnPlateau":
@@ -258,14 +270,14 @@ def _optimisation(training: Training, monitor: str | None) -> Section:
         **_steps_per_epoch(training),
         "optimiser": _variant(optimiser),
         "schedule": _variant(schedule),
-        **({} if monitor is None else {"monitor": monitor}),
+        **({} if monitor is None else {"monitor": _variant(monitor)}),
         "validate_every": interval,
         "checkpoint_every": interval,
         "seed": job.plain.manual_seed or 0,
     }
 
 
-def _variant(options: VariantOptions | Optimiser | Schedule | Normalised, *, kind: bool = True) -> Section:
+def _variant(options: VariantOptions | Optimiser | Schedule | Normalised | AnyMonitor, *, kind: bool = True) -> Section:
     """The options that differ from the native defaults."""
     named: Section = {"kind": options.kind} if kind else {}
     return {**named, **options.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})}
@@ -280,45 +292,34 @@ def _steps_per_epoch(training: Training) -> dict[str, int]:
     return {"steps_per_epoch": math.ceil(patches / batch)} if patches % batch else {}
 
 
-def _monitor(training: Training, method: Method) -> str | None:
-    """The native figure that is the same as `eval_metric`; `None` where there is none."""
+def _monitor(training: Training, method: Method) -> AnyMonitor | None:
+    """The native figure that is `eval_metric`; `None` where there is none."""
     metric, loss, model = training.learning.metric, training.learning.loss, training.job.model
     classes = isinstance(loss, ClassesLoss)
+    ignored = training.occurring(getattr(metric, "ignore_index", None))
+    activation = "linear" if not model.is_segmentation else "sigmoid" if model.final_sigmoid else "softmax"
     # the class with the highest output is the same after either activation
-    same_channels = classes or model.final_sigmoid
-    same_voxels = isinstance(metric, IgnoringMetric) and training.occurring(metric.ignore_index) == method.left_out
-    if same_channels and same_voxels and training.learning.trainer.eval_score_higher_is_better:
-        if isinstance(metric, MeanIoU) and not metric.skip_channels and (metric.skip_background or not classes):
-            return "iou"
-        if isinstance(metric, DiceCoefficient) and metric.epsilon == 1e-6:
-            return "dice"
-    text = f"the best weights are those with the lowest validation loss, not the best {metric.name}."
-    training.notes.add("eval_metric", text)
-    return None
-
-
-def _filtered_alike(training: Training) -> bool:
-    """Whether the validation patches are chosen as those of the training, by another share at most."""
-    train, val = training.filtered, training.learning.val.slice_builder
-    same = ("name", "slack_acceptance", "ignore_index")
-    return train is not None and val is not None and all(getattr(train, key) == getattr(val, key) for key in same)
+    same = activation == method.activation or (classes and isinstance(metric, MeanIoU))
+    probable = activation != "linear" or not isinstance(metric, IgnoringMetric)
+    if not same or not probable or ignored not in (None, method.left_out):
+        text = f"the best weights are those with the lowest validation loss, not the best {metric.name}."
+        training.notes.add("eval_metric", text)
+        return None
+    figure = metric.native(model.out_channels, exclusive=classes)
+    if isinstance(metric, ObjectMetric):
+        last = model.out_channels - 1 if method.labels is None else method.labels
+        truth = last if metric.use_last_target else 0
+        figure = figure.model_copy(update={"truth": None if truth == method.labels else truth})
+    higher = training.learning.trainer.eval_score_higher_is_better
+    return figure if figure.monitor.higher_is_better == higher else figure.model_copy(update={"better": "higher" if higher else "lower"})
 
 
 def _validation_notes(training: Training) -> None:
     """Differences of the validation, which decides which weights are best and sets the learning rate of ReduceLROnPlateau."""
-    notes, train, val = training.notes, training.learning.train, training.learning.val
-    builder, lists = val.slice_builder, parse_lists(val.transformer)
-    shapes = {loader.slice_builder.patch_shape for loader in (train, val) if loader.slice_builder is not None}
-    if builder is not None and (
-        builder.stride_shape != builder.patch_shape
-        or len(shapes) > 1
-        or (builder.name == "FilterSliceBuilder" and not _filtered_alike(training))
-    ):
-        notes.add("loaders.val.slice_builder", "validation patches are those of the training, and cover each image once.")
-    if any(transform.augmentation() is not None or isinstance(transform, CropToFixed) for transform in lists.raw):
-        notes.add("loaders.val.transformer.raw", "random transforms are left out.")
-    if training.loaders.random_scale is not None:
-        notes.add("loaders.random_scale", "validation patches keep their scale.")
+    notes, lists = training.notes, parse_lists(training.learning.val.transformer)
     ours, theirs = (list(filter(None, map(native_scaling, raw))) for raw in (lists.raw, training.lists.raw))
     if ours != theirs:
         notes.add("loaders.val.transformer.raw", "values are normalised as those of the training.")
+    made, learned = ([each for each in labels if isinstance(each, LabelTransform)] for labels in (lists.label, training.lists.label))
+    if made != learned:
+        notes.add("loaders.val.transformer.label", "targets are made as those of the training.")

@@ -10,7 +10,6 @@ from typing import TypeAlias
 import numpy as np
 
 from morula.core.region import blocks
-from morula.data.labelled_voxels import labelled_voxels
 from morula.dialects.pytorch3dunet.conversion import LABEL, Section, Training, refuse
 from morula.dialects.pytorch3dunet.losses import (
     ClassesLoss,
@@ -19,8 +18,8 @@ from morula.dialects.pytorch3dunet.losses import (
     LossOptions,
     PixelWiseCrossEntropyLoss,
     RegressionLoss,
+    WeightedSmoothL1Loss,
 )
-from morula.dialects.pytorch3dunet.patches import grid_of
 from morula.dialects.pytorch3dunet.targets import (
     BlobsToMask,
     LabelToAffinities,
@@ -34,12 +33,12 @@ from morula.dialects.pytorch3dunet.targets import (
     Targets,
 )
 from morula.dialects.pytorch3dunet.transform_lists import spline_order
-from morula.dialects.pytorch3dunet.transforms import RandomIntensity, native_scaling
+from morula.dialects.pytorch3dunet.transforms import RandomIntensity, ToTensor, native_scaling
 
 Channel: TypeAlias = str | dict[str, Section]
 
 _BLOCK = 2**22  # voxels of a label image that are read together
-_NEGATIVE = "native label images have no negative labels; give voxels to be ignored a positive value, such as 255."
+NEGATIVE = "native label images have no negative labels; give voxels to be ignored a positive value, such as 255."
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,15 @@ class Method:
         section: the section ``method``.
         ignored: value of ``images.ignore_label``.
         left_out: label whose voxels have no weight, in images or classes.
+        labels: channel of the original's targets that is the label image; `None` where none is.
+        activation: of the predictions.
     """
 
     section: Section
     ignored: int | None = None
     left_out: int | None = None
+    labels: int | None = 0
+    activation: str = "sigmoid"
 
 
 def method_of(training: Training) -> Method:
@@ -63,15 +66,62 @@ def method_of(training: Training) -> Method:
     Raises:
         JobError: for targets or losses without native counterpart.
     """
-    loss, labels = training.learning.loss, training.lists.label
-    if isinstance(loss, RegressionLoss) or not training.job.model.is_segmentation:
-        raise refuse("loss.name", f"{loss.name} trains a regression", loss.name)
+    loss, labels, model = training.learning.loss, training.lists.label, training.job.model
     for transform in labels:
         if native_scaling(transform) is not None or isinstance(transform, RandomIntensity):
             raise refuse(LABEL, f"{transform.name} changes the values of labels", transform.name)
-    if spline_order(labels, 0):
-        training.notes.add(LABEL, "labels that are moved take the value of the nearest voxel.")
-    return _classes(training, loss) if isinstance(loss, ClassesLoss) else _masks(training, loss)
+    several = any(array.shape[0] > 1 for volume in training.volumes for array in volume.labels)
+    if isinstance(loss, ClassesLoss):
+        if several or not model.is_segmentation:
+            raise refuse("loss.name", f"{loss.name} of labels of several channels, or without softmax", loss.name)
+        return _classes(training, loss)
+    maker = _maker(training)
+    values = isinstance(loss, RegressionLoss) or not model.is_segmentation
+    if maker is not None and several:
+        raise refuse("loaders.label_internal_path", f"{maker.name} changes labels of several channels", maker.name)
+    if maker is not None and values:
+        raise refuse("loss.name", f"{loss.name} trains a regression of the targets of {maker.name}", loss.name)
+    if maker is None and (values or several or (bool(training.volumes) and not _binary(training, _ignored(training, loss, maker)))):
+        return _regression(training, loss)
+    return _masks(training, loss, maker)
+
+
+# --- values ------------------------------------------------------------------------------------------------------------------------------
+
+
+def _regression(training: Training, loss: LossOptions) -> Method:
+    """Labels whose values are the targets: real numbers, several masks, or other values than 0 and 1."""
+    labels, width = training.lists.label, training.job.model.out_channels
+    stored = [array for volume in training.volumes for array in volume.labels]
+    if isinstance(loss, WeightedSmoothL1Loss):
+        raise refuse("loss.name", f"{loss.name} weights voxels by their targets", loss.name)
+    for transform in labels:
+        if isinstance(transform, Relabel):
+            raise refuse(LABEL, f"{transform.name} changes the targets", transform.name)
+        truncates = isinstance(transform, LabelToTensor) or (isinstance(transform, ToTensor) and not transform.dtype.startswith("float"))
+        if truncates and any(array.dtype.kind == "f" for array in stored):
+            raise refuse(LABEL, f"{transform.name} truncates the labels", transform.name)
+    if any(array.shape[0] != width for array in stored):
+        raise refuse("model.out_channels", f"is not the number of channels of the labels, {stored[0].shape[0]}", width)
+    if any(array.dtype.kind == "i" for array in stored):
+        raise refuse("loaders.label_internal_path", "signed integers are values", training.loaders.label_internal_path)
+    if spline_order(labels, 1) != 1 and all(array.dtype.kind == "f" for array in stored):
+        training.notes.add(LABEL, "values are interpolated linearly where they are moved.")
+    activation = "sigmoid" if loss.of_masks else "linear"
+    found: Section = {
+        "kind": "regression",
+        "channels": width,
+        "activation": activation,
+        "losses": {loss.native: round(_share(loss, width), 9)},
+    }
+    ignored = training.occurring(loss.ignore_index)
+    counts = ignored is None or (loss.of_masks and ignored in (0, 1))
+    if not counts and (width > 1 or ignored is None or ignored < 1):
+        raise refuse("loss.ignore_index", "is a value of single channels, or not above 0", loss.ignore_index)
+    left_out = None if counts else ignored
+    if options := _loss_options(loss, width, left_out):
+        found["loss_options"] = {loss.native: options}
+    return Method(found, left_out, left_out, None, activation)
 
 
 # --- classes -----------------------------------------------------------------------------------------------------------------------------
@@ -91,14 +141,14 @@ def _classes(training: Training, loss: ClassesLoss) -> Method:
         training.notes.add("loss.name", "all voxels have the same weight; native jobs have no weights of voxels.")
     if isinstance(loss, CrossEntropyLoss) and loss.weight:
         found["class_weights"] = list(loss.weight)
-    return Method(found, of_images, ignored)
+    return Method(found, of_images, ignored, activation="softmax")
 
 
 def _value(training: Training, ignored: float | None) -> int | None:
     """A label that is ignored; `None` where no voxel has it."""
     label = training.occurring(ignored)
     if label is not None and label < 0:
-        training.notes.add("loss.ignore_index", _NEGATIVE)
+        training.notes.add("loss.ignore_index", NEGATIVE)
         return None
     return label
 
@@ -106,8 +156,7 @@ def _value(training: Training, ignored: float | None) -> int | None:
 # --- masks -------------------------------------------------------------------------------------------------------------------------------
 
 
-def _masks(training: Training, loss: LossOptions) -> Method:
-    maker = _maker(training)
+def _masks(training: Training, loss: LossOptions, maker: LabelTransform | None) -> Method:
     ignored = _ignored(training, loss, maker)
     channels = _channels(training, maker, ignored)
     codes = [channel if isinstance(channel, str) else next(iter(channel)) for channel in channels]
@@ -116,45 +165,36 @@ def _masks(training: Training, loss: LossOptions) -> Method:
         rule = f"is not the number of channels that the label list makes, {sum(widths)}"
         raise refuse("model.out_channels", rule, training.job.model.out_channels)
     found: Section = {"kind": "channels", "channels": channels, "losses": dict.fromkeys(codes, loss.native)}
-    if options := _loss_options(training, loss, widths, ignored):
+    if options := _loss_options(loss, sum(widths), ignored):
         found["loss_options"] = {loss.native: options}
-    shares = _shares(loss, widths)
-    if shares != [1.0]:
-        found["weights"] = {code: round(share, 9) for code, share in zip(codes, shares, strict=True)}
-    if len(codes) > 1 and loss.native == "generalized_dice":
-        training.notes.add("loss.name", "each channel has a generalised Dice loss of its own.")
+    share = _share(loss, sum(widths))
+    if len(codes) > 1:
+        found["joint_loss"] = True
+    if share != 1:
+        found["weights"] = dict.fromkeys(codes, round(share, 9))
     if "A" in codes:
         found["rebalance"] = False
     if ignored is not None:
         found["extrapolate"] = False
-    return Method(found, ignored, ignored)
+    appended = isinstance(maker, Targets) and maker.append_label
+    return Method(found, ignored, ignored, 0 if maker is None else sum(widths) if appended else None)
 
 
-def _shares(loss: LossOptions, widths: Sequence[int]) -> list[float]:
-    """Weight of each representation: the native loss is the sum over these, the original's the mean over channels.
-
-    The weights of `DiceLoss` are factors of the overlap, not of a mean, so they need not add up to 1.
-    """
-    weights = loss.weight if isinstance(loss, DiceLoss) and loss.weight else (1.0,) * sum(widths)
-    if len(weights) != sum(widths):
-        raise refuse("loss.weight", f"has {len(weights)} numbers for {sum(widths)} channels", list(weights))
-    ends = np.cumsum(widths)
-    return [sum(weights[end - width : end]) / sum(widths) for end, width in zip(ends, widths, strict=True)]
+def _share(loss: LossOptions, width: int) -> float:
+    """Factor of the loss: the weights of `DiceLoss` are factors of the overlap, not of a mean, so they need not add up to 1."""
+    weights = loss.weight if isinstance(loss, DiceLoss) and loss.weight else (1.0,)
+    if len(weights) not in (1, width):
+        raise refuse("loss.weight", f"has {len(weights)} numbers for {width} channels", list(weights))
+    return sum(weights) / len(weights)
 
 
-def _loss_options(training: Training, loss: LossOptions, widths: Sequence[int], ignored: int | None) -> Section:
+def _loss_options(loss: LossOptions, width: int, ignored: int | None) -> Section:
     options: Section = {name: list(value) if isinstance(value, tuple) else value for name, value in loss.arguments.items()}
     options.pop("activation", None)
-    if max(widths) == 1:  # of one channel, all means are the same
+    if width == 1:  # of one channel, all means are the same
         options = {name: value for name, value in options.items() if name not in ("over_channels", "channel_weights")}
-    for name, key in (("positive_weights", "pos_weight"), ("channel_weights", "weight")):
-        if len(widths) > 1 and isinstance(options.get(name), list):
-            raise refuse(f"loss.{key}", "channels of different kinds have weights of their own", options[name])
     if ignored is None and loss.ignore_index in (0, 1):
         options["ignore_value"] = float(loss.ignore_index)
-        if sum(widths) > 1 and loss.native in ("bce", "bce_dice"):
-            text = "the mean is over channels; the original's is over the voxels of all channels that are not ignored."
-            training.notes.add("loss.ignore_index", text)
     return options
 
 
@@ -195,12 +235,11 @@ def _channels(training: Training, maker: LabelTransform | None, ignored: int | N
     """Native channels for the targets of the label list."""
     relabels = [transform for transform in training.lists.label if isinstance(transform, Relabel)]
     for relabel in relabels:
-        if relabel.append_original:
-            raise refuse(LABEL, "Relabel with append_original makes the targets", relabel.name)
+        if relabel.append_original or relabel.ignore_label:
+            key = "append_original" if relabel.append_original else "ignore_label"
+            raise refuse(LABEL, f"Relabel with {key} makes the targets", relabel.name)
         if ignored is not None:
             raise refuse(LABEL, f"Relabel changes the label {ignored} before it is ignored", relabel.name)
-    if relabels and not _has_background(training):
-        training.notes.add(LABEL, "Relabel makes an object the background of patches that have none; native objects stay objects.")
     if maker is None:
         if any(relabel.run_cc for relabel in relabels) or not _binary(training, ignored):
             training.notes.add(LABEL, "all labels above 0 are foreground; the original takes the labels themselves as targets.")
@@ -240,14 +279,9 @@ def _affinities(maker: LabelTransform, plane: Sequence[int], depth: Sequence[int
         raise refuse(LABEL, f"{maker.name} makes two channels of one offset along z", maker.name)
     if training.planar:
         raise refuse(LABEL, f"{maker.name} compares the planes of images of one plane", maker.name)
-    if not any(max(map(abs, offset)) == 1 for offset in offsets):
+    alone = isinstance(maker, LabelToAffinities | LabelToZAffinities)
+    if alone and not any(max(map(abs, offset)) == 1 for offset in offsets):
         raise refuse(LABEL, f"{maker.name} compares no direct neighbours, which objects are made of", maker.name)
-    far = any(max(map(abs, offset)) > 1 for offset in offsets)
-    if far and not isinstance(maker, LabelToAffinities | LabelToZAffinities):
-        raise refuse(LABEL, f"{maker.name} predicts affinities of distances above 1 with other channels", maker.name)
-    distant = [relabel for relabel in training.lists.label if isinstance(relabel, Relabel) and relabel.run_cc]
-    if far and distant:
-        training.notes.add(LABEL, "parts of an object that are not connected in a patch are one object.")
     return {"A": {"offsets": list(map(list, offsets)), "mode": "different"}}
 
 
@@ -267,11 +301,3 @@ def _binary(training: Training, ignored: int | None) -> bool:
             for values in [np.asarray(volume.labels[0][(slice(None), *box.slices)])]
         )
     )
-
-
-def _has_background(training: Training) -> bool:
-    """Whether each patch is known to hold background, however it is changed."""
-    if not training.volumes or training.moves_voxels:
-        return False
-    grids = [(volume.labels[0], grid_of(volume.shape, training.learning.train.slice_builder)) for volume in training.volumes]
-    return all(bool((labelled_voxels(labels, grid) < math.prod(grid.shape)).all()) for labels, grid in grids)

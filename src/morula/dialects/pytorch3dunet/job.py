@@ -270,6 +270,9 @@ def _transforms(reader: _Reader, loaders: LoadersOptions, purpose: Purpose) -> N
             weighted = named or loaders.weight_internal_path is not None
             found = differences(lists if weighted else lists._replace(weight=()))
             reader.remarks += [reader.at(place, rule, "transform.lists_differ") for rule in found]
+            random = [transform.name for transform in lists.raw if name == "val" and transform.augmentation() is not None]
+            rule = "changes validation patches at random and is not applied. Leave it out"
+            reader.remarks += [reader.at((*place, "raw"), f"{each} {rule}.", "transform.random_validation") for each in random]
 
 
 def _transform(reader: _Reader, entry: Mapping[str, Any], place: Place, part: str) -> None:

@@ -46,7 +46,7 @@ class LossOptions(Section):
         "alphs": "only BCEDiceLoss is a weighted sum of two losses.",
         "normalization": "only DiceLoss and GeneralizedDiceLoss have this option.",
     }
-    name: str = key(..., "Name of the loss.", native="`method.losses`; regression is refused")
+    name: str = key(..., "Name of the loss.", native="`method.losses`")
     ignore_index: float | None = key(
         None, "Target value of voxels that are ignored.", native="`method.ignore` of classes, `images.ignore_label` of masks"
     )
@@ -64,6 +64,18 @@ class LossOptions(Section):
     def ignored_target(self) -> float | None:
         """Target value of voxels that count nowhere."""
         return self.ignore_index
+
+    def scored(self, prediction: Tensor, target: Tensor) -> Tensor | None:
+        """Mask N1(Z)YX of the voxels that a metric compares: those of which any target is not ignored; `None` for all.
+
+        0 and 1 are ignored by a loss of masks alone: they are targets.
+        """
+        if self.ignore_index is None or (self.of_masks and self.ignore_index in (0, 1)):
+            return None
+        known = target != self.ignore_index
+        if target.ndim < prediction.ndim:
+            return known[:, None]
+        return (known[:, :-1] if self.skip_last_target else known).any(dim=1, keepdim=True)
 
     def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
         """The loss as sums, from the channels of the target that count."""
@@ -244,7 +256,7 @@ class PixelWiseCrossEntropyLoss(CrossEntropyLoss):
 class RegressionLoss(LossOptions):
     """Keys of every loss of a regression."""
 
-    native_form = "refused"
+    native_form = "`method.losses` of the method `regression`"
     fixed: ClassVar = {"over_channels": False}
 
 
@@ -269,6 +281,7 @@ class SmoothL1Loss(RegressionLoss):
 class WeightedSmoothL1Loss(SmoothL1Loss):
     """SmoothL1Loss with another weight on one side of a threshold."""
 
+    native_form = "refused"
     threshold: float = key(..., "Value of the target that separates the two sides.")
     initial_weight: NotNegative = key(..., "Weight of the voxels on one side of the threshold; those on the other have weight 1.")
     apply_below_threshold: bool = key(True, "Whether the weight applies below the threshold, rather than at and above it.")

@@ -19,11 +19,11 @@ from morula.data.augment.base import AnyAugmentation
 from morula.data.labelled_grid import labelled_boxes
 from morula.data.normalise import Normalisation
 from morula.data.patches import PatchDataset, Source
-from morula.data.sampling import Boxes, Grid, Options, middle_box, random_box
+from morula.data.sampling import Boxes, Grid, Options
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.targets import LabelTransform
-from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order
-from morula.dialects.pytorch3dunet.transforms import CropToFixed, ToTensor, Transform, augmentations, records_of
+from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order, without_chance
+from morula.dialects.pytorch3dunet.transforms import ToTensor, Transform, augmentations, records_of
 from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
 from morula.io.lazy import without_z
 
@@ -83,12 +83,6 @@ class Patches(PatchDataset):
         """Channels of the raw data."""
         return int(self.volumes[0].raw.shape[0])
 
-    def place(self, epoch: int, index: int) -> tuple[int, Region]:
-        """See `PatchDataset.place`; a crop comes first, whatever its place in the list: it sets the shape that all other transforms see."""
-        number, region = super().place(epoch, index)
-        crop = next((transform for transform in self.lists.raw if isinstance(transform, CropToFixed)), None)
-        return number, region if crop is None else _cropped(region, crop, self._rng(epoch, index, 0))
-
     def augmentations_of(self, number: int) -> Sequence[AnyAugmentation]:
         """See `PatchDataset.augmentations_of`."""
         return augmentations(self.lists.raw, self.records[number] if self.records else ())
@@ -138,16 +132,26 @@ def patches_of(
             replace(source, image=without_z(source.image), labels=_flat(source.labels), weights=_flat(source.weights)) for source in sources
         ]
         grids = [[Region(box.start[1:], box.stop[1:]) for box in map(grid.__getitem__, range(len(grid)))] for grid in grids]
+    crop, patch = lists.crop, None  # a crop sets the shape that all other transforms see
+    if crop is not None:
+        patch = (*grids[0][0].shape[:-2], *crop.size)
     return Patches(
         sources,
-        None,
+        patch,
         _AsIs((), ()),
-        Options(kind="grid", scale_voxels=voxels, scale_probability=share, spline_order=spline_order(lists.raw, 1), score_padding=True),
+        Options(
+            kind="centre" if crop is not None and crop.centered else "grid",
+            cell=patch,
+            scale_voxels=voxels,
+            scale_probability=share,
+            spline_order=spline_order(lists.raw, 1),
+            score_padding=True,
+        ),
         targets=_Encoder(lists.label, labels) if labels else None,
         seed=seed,
         grids=grids,
         orders={
-            "labels": spline_order(lists.label, int(values)),
+            "labels": spline_order(lists.label, 1) if values else 0,  # there is nothing between two ids
             "weights": spline_order(lists.weight, 1),
         },
         label_type=_label_type(volumes),
@@ -190,16 +194,8 @@ def _label_type(volumes: Sequence[Volume]) -> type[np.signedinteger]:
     return np.int32 if all(dtype.itemsize <= 2 or dtype == np.int32 for dtype in types) else np.int64
 
 
-def _cropped(region: Region, crop: CropToFixed, rng: np.random.Generator) -> Region:
-    shape = (*region.shape[:-2], *crop.size)
-    if crop.centered:
-        return middle_box(region, shape)
-    rng.random()  # the number by which native data sets choose between random and labelled positions
-    return random_box(region, shape, rng)
-
-
 def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, seed: int = 0, weights: bool = False) -> Patches:
-    """The patches of a phase.
+    """The patches of a phase; those of the validation are not changed at random, so that validations compare.
 
     Args:
         loaders: the section of the job.
@@ -221,14 +217,15 @@ def build_patches(loaders: LoadersOptions, name: Literal["train", "val"], *, see
             f"the files of loaders.{name} have different numbers of channels ({channels})",
             remedy="Use files of one kind.",
         )
+    lists, training = parse_lists(phase.transformer), name == "train"
     return patches_of(
         volumes,
         [build_slices(volume, phase.slice_builder) for volume in volumes],
-        parse_lists(phase.transformer),
+        lists if training else without_chance(lists),
         seed=seed,
         in_memory=loaders.dataset != "LazyHDF5Dataset",
         whole=loaders.global_normalization,
-        scale=(loaders.random_scale, loaders.random_scale_probability),
+        scale=(loaders.random_scale if training else None, loaders.random_scale_probability),
     )
 
 

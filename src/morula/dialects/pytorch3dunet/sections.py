@@ -59,7 +59,7 @@ class SliceBuilderOptions(Section):
     )
     slack_acceptance: Share = key(0.01, "Probability that it keeps any other patch.", native="`sampling.accept_unlabelled`")
     ignore_index: int | None = key(
-        None, "Label whose voxels count as unlabelled.", native="`images.ignore_label`, where the loss ignores it too"
+        None, "Label whose voxels count as unlabelled.", native="`sampling.ignored_label`, where the loss does not ignore it too"
     )
 
     def check(self) -> None:
@@ -193,7 +193,7 @@ class TrainerOptions(Section):
         native="`training.validate_every`, `checkpoint_every`",
     )
     log_after_iters: PositiveInt = key(100, "Steps between entries of the training in TensorBoard.", native="pictures only")
-    validate_iters: PositiveInt | None = key(None, "Batches per validation; all when left out.", note=_LEFT_OUT)
+    validate_iters: PositiveInt | None = key(None, "Batches per validation; all when left out.", copy="training.validation_batches")
     eval_score_higher_is_better: bool = key(True, "Whether a higher score is better.", native="as `eval_metric`")
     skip_train_validation: bool = key(False, "Do not compute the metric on training patches.", native="pictures only")
     resume: str | None = key(None, "Checkpoint to resume from.", note=_LEFT_OUT)

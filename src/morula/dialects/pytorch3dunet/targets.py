@@ -85,9 +85,7 @@ def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int 
         >>> renumbered(np.array([[[10, 10, 0, 6, 10]]]), connected=False)
         array([[[2, 2, 0, 1, 2]]])
     """
-    if connected:
-        labels = label(labels, background=ignore_label)
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    return label(labels, background=ignore_label) if connected else _numbered(labels)
 
 
 # --- transforms --------------------------------------------------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ from morula.dialects.pytorch3dunet.sections import TrainerOptions
 from morula.dialects.pytorch3dunet.tensorboard import Board
 from morula.losses.sums import Sums
 from morula.training.checkpoint import State, load_state_of, save_checkpoint
+from morula.training.monitors import Monitor
 from morula.training.optimisers import build_optimiser
-from morula.training.options import Monitor, Training
+from morula.training.options import Training
 from morula.training.state import Position
 from morula.training.step import Batch
 
@@ -90,7 +91,11 @@ class Watcher:
         if self._validated in self._chosen():
             self.shown.append((self._validated, *pictures(batch, probabilities)))
         self._validated += 1
-        return {"score": self.metric(probabilities.float(), batch["targets"])}
+        return {"score": self._score(probabilities, batch)}
+
+    def _score(self, probabilities: Tensor, batch: Batch) -> float:
+        target = batch["targets"]
+        return self.metric(probabilities.float(), target, self.criterion.scored(probabilities, target))
 
     def _chosen(self) -> set[int]:
         """Numbers of the validation batches that are shown, always the same."""
@@ -102,7 +107,7 @@ class Watcher:
         """The metric of the last training batch."""
         assert self.seen is not None
         batch, logits = self.seen
-        return self.metric(self.model.probabilities(logits).float(), batch["targets"])
+        return self._score(self.model.probabilities(logits), batch)
 
     def average(self) -> float:
         """Mean training loss of the epoch so far."""

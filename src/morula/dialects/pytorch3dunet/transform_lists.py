@@ -13,7 +13,7 @@ from morula.dialects.pytorch3dunet import targets, transforms
 from morula.dialects.pytorch3dunet.keys import Table
 from morula.dialects.pytorch3dunet.sections import TransformerOptions
 from morula.dialects.pytorch3dunet.targets import LabelTransform
-from morula.dialects.pytorch3dunet.transforms import ToTensor, Transform, augmentations, scaling_of
+from morula.dialects.pytorch3dunet.transforms import CropToFixed, ToTensor, Transform, augmentations, scaling_of
 
 _KINDS: tuple[type[Transform], ...] = (
     transforms.Standardize,
@@ -51,6 +51,26 @@ class Lists(NamedTuple):
     raw: tuple[Transform, ...] = ()
     label: tuple[Transform, ...] = ()
     weight: tuple[Transform, ...] = ()
+
+    @property
+    def crop(self) -> CropToFixed | None:
+        """The crop of the raw data; it comes first, whatever its place in the list."""
+        return next((transform for transform in self.raw if isinstance(transform, CropToFixed)), None)
+
+
+def without_chance(lists: Lists) -> Lists:
+    """The lists without what moves voxels or changes values at random; a random crop becomes that of the middle.
+
+    Examples:
+        >>> flip, crop = parse([{"name": "RandomFlip"}, {"name": "CropToFixed"}])
+        >>> [(each.name, each.centered) for each in without_chance(Lists(raw=(flip, crop))).raw]
+        [('CropToFixed', True)]
+    """
+    return Lists(*(tuple(map(_settled, filter(lambda each: each.augmentation() is None, transforms))) for transforms in lists))
+
+
+def _settled(transform: Transform) -> Transform:
+    return transform.model_copy(update={"centered": True}) if isinstance(transform, CropToFixed) else transform
 
 
 def differences(lists: Lists) -> list[str]:

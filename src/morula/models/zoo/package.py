@@ -66,7 +66,7 @@ def write_package(path: str | Path, model: Model, image: np.ndarray, about: Abou
         FileWriteError: when the file cannot be written.
     """
     network = exportable(model)
-    steps = steps_of(model.job.sampling.normalise, model.normalisation, "zyx"[-model.ndim :])
+    steps = steps_of(model.job.sampling, model.normalisation, "zyx"[-model.ndim :])
     raw = np.asarray(image, np.float32)
     batch = torch.from_numpy(applied(steps, raw.astype(np.float64)).astype(np.float32))[None]
     with torch.no_grad():

@@ -13,6 +13,7 @@ import numpy as np
 
 from morula.core.errors import ModelError
 from morula.data.normalise import Fixed, MinMax, Normalisation, Options, Percentile, ZScore
+from morula.data.options import Sampling
 
 Step: TypeAlias = dict[str, Any]
 """A processing step: `id`, and `kwargs` where it has some."""
@@ -21,11 +22,11 @@ EPS = 1e-6
 """What the specification adds to a divisor."""
 
 
-def steps_of(options: Options, stored: Normalisation | None, spatial: str) -> list[Step]:
+def steps_of(sampling: Sampling, stored: Normalisation | None, spatial: str) -> list[Step]:
     """The preprocessing steps of a model.
 
     Args:
-        options: normalisation of its job.
+        sampling: of its job.
         stored: that of its training images, where each image is not normalised by its own values.
         spatial: the spatial axes, ``zyx`` or ``yx``.
 
@@ -33,11 +34,16 @@ def steps_of(options: Options, stored: Normalisation | None, spatial: str) -> li
         ModelError: for a normalisation that the specification cannot express.
 
     Examples:
-        >>> steps_of(Percentile(low=2, high=98), None, "yx")[0]["kwargs"]
+        >>> steps_of(Sampling(normalise=Percentile(low=2, high=98)), None, "yx")[0]["kwargs"]
         {'axes': ['y', 'x'], 'min_percentile': 2.0, 'max_percentile': 98.0, 'eps': 1e-06}
-        >>> steps_of(Fixed(offset=10, scale=5), None, "yx")
+        >>> steps_of(Sampling(normalise=Fixed(offset=10, scale=5)), None, "yx")
         [{'id': 'scale_linear', 'kwargs': {'gain': 0.2, 'offset': -2.0}}]
     """
+    again = sampling.renormalise
+    return [*_steps_of(sampling.normalise, stored, spatial), *([] if again is None else _steps_of(again, None, spatial))]
+
+
+def _steps_of(options: Options, stored: Normalisation | None, spatial: str) -> list[Step]:
     if isinstance(options, Fixed):
         offset, scale = (value if isinstance(value, tuple) else (value,) for value in (options.offset, options.scale))
         length = max(len(offset), len(scale))

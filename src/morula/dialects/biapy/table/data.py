@@ -85,7 +85,7 @@ def _filters(part: str, section: str) -> Iterator[Key]:
     # validation images that are a part of the training images have the conditions of these
     target, condition = {
         "TRAIN": ("sampling.leave_out", ""),
-        "VAL": ("sampling.leave_out_validation", "DATA.VAL.FROM_TRAIN=False"),
+        "VAL": ("sampling.validation.leave_out", "DATA.VAL.FROM_TRAIN=False"),
     }[part]
     yield Key(switch, False, target=target, condition=condition)
     for name in ("PROPS", "SIGNS", "VALUES"):  # the values come last: limits that leave nothing are reported there

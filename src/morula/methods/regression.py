@@ -1,0 +1,94 @@
+"""Images from images: a network learns to predict given images, such as another stain, less noise, or several masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from morula.core.errors import DataError
+from morula.losses.sums import Sums, activate
+from morula.methods.loss_sums import loss_sums
+from morula.methods.pictures import middle_plane, stretched
+from morula.methods.regression_options import Options
+from morula.methods.restoring import HEAD, Restoring
+from morula.methods.training_task import Batch, Targets
+
+
+class Regression(Restoring):
+    """The method `regression`. Labels are images: their values are the targets, float ones are interpolated where they are moved."""
+
+    options: Options
+    labelled: ClassVar[bool] = True
+    folder: ClassVar[str] = "predictions"
+    compared: ClassVar[dict[str, str]] = {"predicted": ""}
+
+    @property
+    def probability_channels(self) -> bool:
+        """With a sigmoid."""
+        return self.options.activation == "sigmoid"
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """One head: the predicted image."""
+        return {HEAD: self.options.channels}
+
+    def targets(
+        self,
+        labels: np.ndarray,
+        classes: np.ndarray | None = None,
+        unlabelled: np.ndarray | None = None,
+        relevant: np.ndarray | None = None,
+    ) -> Targets:
+        """The image (Z)YX or C(Z)YX itself.
+
+        Raises:
+            DataError: for another number of channels.
+        """
+        channels = (labels if labels.ndim > self.ndim else labels[None]).astype(np.float32)
+        if len(channels) != self.options.channels:
+            rule = f"has {len(channels)} channels but method.channels is {self.options.channels}"
+            raise DataError("targets.channels", rule, key="images.train.labels", remedy="Correct one of them.")
+        weights = np.ones_like(channels)
+        if unlabelled is not None:
+            weights[:, unlabelled] = 0
+        return Targets(channels, weights)
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
+        """One part per loss."""
+        own, targets, weights = self.options, batch["targets"], batch["weights"]
+        return {
+            name: loss_sums(
+                name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=own.loss_options.get(name)
+            )
+            for name, share in own.used_losses.items()
+        }
+
+    def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """The image through the activation."""
+        return activate(outputs[HEAD], self.options.activation)
+
+    def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The image itself."""
+        del rng
+        return image
+
+    def restore(self, network: Callable[..., Mapping[str, Tensor]], batch: Tensor) -> Tensor:
+        """The predicted image."""
+        return self.activate(network(batch))
+
+    def pictures(self, image: np.ndarray, task: np.ndarray, result: np.ndarray) -> dict[str, np.ndarray]:
+        """The predicted image."""
+        del image, task
+        return {"predicted": result}
+
+    def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Side by side: the image, its target and the prediction, of the first channel."""
+        arrays = [images[0, 0].detach().float().cpu().numpy() for images in (batch["image"], batch["targets"], self.activate(outputs))]
+        return {"regression": np.hstack([stretched(middle_plane(array)) for array in arrays])}
+
+    def preview_titles(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """One row."""
+        return (), ("image", "target", "prediction")

@@ -1,0 +1,42 @@
+"""Options of the method `regression`; needs no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from morula.core.errors import OptionError
+from morula.methods.loss_options import OF_CLASSES, OF_PROBABILITIES, LossArguments, check_loss_options, check_losses
+from morula.methods.restoring_options import RestoringOptions
+
+
+class Options(RestoringOptions):
+    """Images that are predicted, and how they are scored while training."""
+
+    kind: Literal["regression"] = "regression"
+    """Name of the variant."""
+
+    channels: PositiveInt = 1
+    """Channels of the images to be predicted, which `images.train.labels` names."""
+    activation: Literal["linear", "sigmoid"] = "linear"
+    """`linear`: any values. `sigmoid`: probabilities, of masks that may overlap."""
+    losses: dict[str, Annotated[float, Field(gt=0)]] = Field({})
+    """Losses by name with their weights in the sum; left out: `mse`, with `sigmoid` `bce_dice`."""
+    loss_options: dict[str, LossArguments] = Field({})
+    """Further arguments of losses by name, for example `{smooth_l1: {beta: 0.5}}`."""
+
+    @property
+    def used_losses(self) -> dict[str, float]:
+        """The losses that are stated, or the default."""
+        return self.losses or ({"mse": 1.0} if self.activation == "linear" else {"bce_dice": 1.0})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Options:
+        check_losses(self.losses, without=OF_CLASSES)
+        check_loss_options(self.loss_options)
+        wrong = [name for name in self.losses if name in OF_PROBABILITIES]
+        if wrong and self.activation == "linear":
+            rule, remedy = "learns probabilities", "Write activation: sigmoid, or use l1, mse or smooth_l1."
+            raise OptionError("loss.not_a_probability", rule, key="losses", value=wrong[0], remedy=remedy)
+        return self
