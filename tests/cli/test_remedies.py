@@ -126,7 +126,7 @@ def test_quoted_commands_have_their_options() -> None:
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    """A z-stack that is saved as time."""
+    """A time series."""
     tifffile.imwrite(tmp_path / "t.tif", np.zeros((3, 16, 16), np.uint16), imagej=True, metadata={"axes": "TYX"})
     return tmp_path / "t.tif"
 
@@ -135,10 +135,10 @@ def test_the_same_fault_in_several_commands(series: Path, tmp_path: Path) -> Non
     labels = tmp_path / "plane.tif"
     tifffile.imwrite(labels, np.zeros((16, 16), np.uint16))
     images = f"images: {{train: {{raw: {series}, labels: {labels}}}}}"
-    new = ["new", str(tmp_path / "new.yaml"), "--raw", str(series), "--labels", str(series), "-y", "--trial", "0"]
+    new = ["new", str(tmp_path / "new.yaml"), "--raw", str(series), "--labels", str(labels), "-y", "--trial", "0"]
     (tmp_path / "job.yaml").write_text(f"{images}\nmethod: {{kind: channels, channels: [F, C]}}\n")
     for call, expected, other in (
-        (new, "--axes ZYX", "time=0"),
+        (new, "--time 0", "time=0"),
         (["check", str(tmp_path / "job.yaml"), "--no-prove"], "images.time", "--time"),
     ):
         result = CliRunner().invoke(app, call)

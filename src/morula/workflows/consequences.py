@@ -71,7 +71,7 @@ def labels(answer: str, interview: Interview) -> str:
     axes = interview.as_read.axes
     axes = axes.replace("C", "") if axes else None
     found, _ = read_labels_and_classes(file, interview.shape, axes=axes, missing=interview.reading.missing)
-    found = without_z(found if interview.reading.time is None else take_time(found, interview.reading.time))
+    found = without_z(take_time(found, interview.reading.time or 0))
     ids = np.unique(crop(found, middle(found.spatial_shape, LOOKED_AT))[0])
     doubts = [str(doubt) for doubt in object_label_warnings([(found, None)])]
     return "; ".join([said, f"the first has {_counted(int((ids != 0).sum()), 'object')}", *doubts])

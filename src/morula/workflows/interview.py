@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from morula.core.errors import MorulaError, OptionError
 from morula.core.image import Image
-from morula.io.lazy import without_time, without_z
+from morula.io.lazy import time_points, without_z
 from morula.io.pairs import list_images
 from morula.workflows.reading import Reading
 
@@ -78,8 +78,8 @@ class Interview:
         return replace(self.reading, axes=axes) if axes not in ("", PLANES, self.file_axes) else self.reading
 
     def open(self, images: str) -> Image:
-        """The first of some images. Errors as of `list_images` and `Reading.open`."""
-        return without_z(without_time(self.as_read.open(list_images(images)[0])))
+        """The first of some images, of a series its first time point. Errors as of `list_images` and `Reading.open`."""
+        return without_z(time_points(self.as_read.open(list_images(images)[0]))[0])
 
     @property
     def shape(self) -> tuple[int, ...]:

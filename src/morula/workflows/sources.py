@@ -10,6 +10,7 @@ from typing import TypedDict
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
+from morula.core.remedy import Remedy
 from morula.core.voxel_size import VoxelSize
 from morula.data.components import connected
 from morula.data.patches import Source
@@ -171,7 +172,7 @@ def _time_points(name: str, raw: Path, truth: Truth | None, images: Images) -> l
         points = len(time_points(read_labels(file, shape=image.spatial_shape, **_reading(images, labels=True))))
         if points != count:
             rule = f"{'have' if what != 'mask' else 'has'} {points} time point{'s'[: points != 1]} but the image {raw} has {count}"
-            remedy = f"Give {what} of every time point, or select one with images.time."
+            remedy = Remedy(f"give {what} of every time point", "select one (time=0; --time 0; images.time: 0)")
             raise DataError("images.other_time_points", rule, file=file, remedy=remedy)
     opened = []
     for point in range(count):
