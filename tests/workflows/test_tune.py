@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from morula.jobs.tuning import changed
 from morula.measurement.csv_table import read_table
 from morula.metrics.matching import match, pool
 from morula.testing.errors import raises
-from morula.workflows.prepare import prepare, validation_sources
+from morula.workflows.prepare import prepare, validation_parts
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_tuned_score_is_that_of_the_model(run: Path) -> None:
     model = morula.load(run)
     scores = [
         match(np.asarray(source.labels), np.asarray(model.segment(source.image)), thresholds=(0.5,))
-        for source in validation_sources(model.job)
+        for source, _ in validation_parts(model)
     ]
     assert isinstance(last, Finished)
     np.testing.assert_allclose(last.figures["f1"], pool(scores)[0].f1)
@@ -65,7 +66,7 @@ def test_the_held_out_images_are_those_of_the_training(run: Path) -> None:
     prepared = prepare(job)
     assert prepared.validation is not None
     trained, held = ({source.name for source in part.sources} for part in (prepared.train, prepared.validation))
-    assert {source.name for source in validation_sources(job)} == held
+    assert {source.name for source, _ in validation_parts(morula.load(run))} == held
     assert not held & trained
 
 
@@ -73,7 +74,7 @@ def test_test_images_are_never_looked_at(run: Path, tmp_path: Path) -> None:
     job = load_job(run / "job.yaml")
     gone = job.images.test.model_copy(update={"raw": str(tmp_path / "gone"), "labels": str(tmp_path / "gone")})
     job = job.model_copy(update={"images": job.images.model_copy(update={"test": gone})})
-    assert validation_sources(job)
+    assert validation_parts(replace(morula.load(run), job=job))
 
 
 def test_a_stopped_search_goes_on_and_finds_the_same(run: Path, tmp_path: Path) -> None:

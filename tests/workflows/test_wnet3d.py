@@ -22,7 +22,7 @@ from morula.measurement.csv_table import read_table
 from morula.metrics.matching import pool
 from morula.nn.weights import update_sidecar
 from morula.testing.errors import raises
-from morula.workflows.prepare import prepare, validation_sources
+from morula.workflows.prepare import prepare, validation_parts
 
 JOB = """\
 images:
@@ -243,7 +243,7 @@ def test_labelled_validation_images_tune_the_decoder(kind: str, trained: tuple[P
     model = morula.load(run)
     scores = [
         morula.match(np.asarray(source.labels), np.asarray(model.segment(source.image)), thresholds=(0.1,))
-        for source in validation_sources(model.job)
+        for source, _ in validation_parts(model)
     ]
     np.testing.assert_allclose(last.figures["f1"], pool(scores)[0].f1)
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # the engine of pytorch-3dunet takes a second to import
 def print_check(checked: Checked) -> None:
     """Print the planned values, the warnings, and the memory and time of the job."""
     prepared = checked.prepared
-    echo(prepared.summary_line())
+    for line in (prepared.summary_line(), *prepared.notes):
+        echo(line)
     _print_found(checked.planned, prepared.warnings, checked.proof, checked.disk_bytes)
 
 

@@ -23,10 +23,14 @@ def rescaled(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     from scipy import ndimage
 
     factors = [m / n for m, n in zip(shape, array.shape[1:], strict=True)]
-    # the standard deviation that removes what the coarser grid cannot hold
-    sigmas = [max(0.0, (1 / factor - 1) / 2) for factor in factors]
+    sigmas = smoothing(factors)
     result = np.empty((len(array), *shape), np.float32)
     for channel, values in enumerate(array):
         smooth = ndimage.gaussian_filter(values.astype(np.float32), sigmas, mode="mirror") if any(sigmas) else values.astype(np.float32)
         ndimage.zoom(smooth, factors, output=result[channel], order=1, mode="nearest", grid_mode=True)
     return result
+
+
+def smoothing(factors: Sequence[float]) -> list[float]:
+    """Standard deviations that remove what a coarser grid cannot hold."""
+    return [max(0.0, (1 / factor - 1) / 2) for factor in factors]

@@ -84,6 +84,10 @@ class Images(Options):
     """Whether the label images are masks, for example with values 0 and 255: each connected component becomes an object."""
     voxel_size: dict[str, float | str] | Literal["auto"] = "auto"
     """Edge lengths `{z, y, x, unit}`; `auto` reads them from the files."""
+    diameter: Annotated[float, Field(gt=0)] | Literal["auto"] | None = "auto"
+    """Diameter of the objects in voxels, for a training that starts from a model for objects of one size, such as a bundled one
+    (`network.from`): images are rescaled to the size of that model's objects, results have the size of the images. `auto` measures the
+    labels, and estimates it in test images; with `none`, images keep their own scale."""
     axes: str | None = None
     """Axes of the files where their metadata do not state them, for example `ZYX` or `YXC`."""
     channel: int | None = Field(default=None, ge=0)

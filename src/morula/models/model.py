@@ -36,7 +36,7 @@ from morula.measurement.filter import remove_ids, removed_ids, with_verdicts
 from morula.measurement.measure import measure
 from morula.methods.base import Method
 from morula.methods.classes import class_columns
-from morula.models.scale import fit_scale
+from morula.models.scale import factors_of, fit_scale
 from morula.nn.build import kind_of, to_channels_last
 from morula.nn.fuse import fuse_for_inference
 from morula.nn.network import Network
@@ -203,8 +203,7 @@ class Model:
 
     def factors(self, image: Image, scale: float) -> tuple[float, ...]:
         """Factor of each axis (Z)YX for a scale of the last axis: voxels get the proportions that the model was trained on."""
-        own, trained = image.spacing, self.voxel_size.spacing(self.ndim)
-        return tuple(scale * (a / own[-1]) / (b / trained[-1]) for a, b in zip(own, trained, strict=True))
+        return factors_of(image, self.voxel_size, scale)
 
     def sample(self, image: Image) -> tuple[Model, Image]:
         """The model and the image by which the size of the objects is estimated."""
@@ -316,7 +315,7 @@ class Model:
 
     def warnings(self, image: Image) -> list[str]:
         """Differences between this image and the training images that make a prediction doubtful."""
-        if image.voxel_size is None or "pixel" in (image.voxel_size.unit, self.voxel_size.unit):
+        if self.diameter is not None or image.voxel_size is None or "pixel" in (image.voxel_size.unit, self.voxel_size.unit):
             return []
         trained = self.voxel_size.to(image.voxel_size.unit)
         # smaller differences than about a third do not matter much

@@ -30,8 +30,10 @@ from morula.core.voxel_size import VoxelSize
 from morula.data.crop import crop
 from morula.data.normalise import Normalisation
 from morula.inference.rescale import rescaled
+from morula.io.lazy import take_channel
 from morula.labels.objects import DECODED, Objects
 from morula.labels.on_grid import nearest, on_grid
+from morula.models.rescaled_view import Rescaled
 
 SCALES = {2: (2.1, 0.9, 0.58, 0.36), 3: (2.0, 1.25, 0.8, 0.5, 0.31)}
 """Scales of the search in images and volumes, from the smallest objects to the largest. Volumes are noisier: enlarged noise looks like
@@ -156,9 +158,9 @@ def fit_scale(
         diameter = trained if estimate is None else estimate.diameter
         if estimate is None:
             yield Logged("no object was found to estimate the size of objects by; the image is used at its own scale")
-    scale = float(np.clip(trained / diameter, *LIMITS))
+    scale = scale_for(trained, diameter)
     factors = model.factors(image, scale)
-    same = all(abs(factor - 1) < SAME for factor in factors)
+    same = is_same(factors)
     if not stated or not same:
         how = "stated" if stated else "estimated"
         yield Logged(f"objects of about {diameter:.0f} voxels ({how}), scale {1 if same else scale:.2f}")
@@ -181,12 +183,41 @@ def check_diameter(model: Scalable, diameter: float) -> None:
 
 def at_scale(image: Image, factors: Sequence[float]) -> Image:
     """An image with `factors` times as many voxels along each axis, C(Z)YX float32."""
+    shape, size = _grid(image, factors)
+    return Image(rescaled(image.canonical(), shape), f"C{image.axes.spatial_axes}", size, image.source)  # type: ignore[arg-type]
+
+
+def view_at_scale(image: Image, factors: Sequence[float], *, labels: bool = False) -> Image:
+    """The same as `at_scale`, but lazy: only the boxes that are read are rescaled. Of labels the nearest voxels are taken."""
+    shape, size = _grid(image, factors)
+    view = Image(Rescaled(image, shape, labels=labels), f"C{image.axes.spatial_axes}", size, image.source)  # type: ignore[arg-type]
+    return view if "C" in image.axes else take_channel(view, 0)
+
+
+def _grid(image: Image, factors: Sequence[float]) -> tuple[tuple[int, ...], VoxelSize | None]:
+    """Shape and voxel size of an image with `factors` times as many voxels."""
     shape = tuple(max(1, round(n * factor)) for n, factor in zip(image.spatial_shape, factors, strict=True))
     size = image.voxel_size
-    if size is not None:
-        lengths = dict(zip("zyx"[-len(shape) :], (step / factor for step, factor in zip(image.spacing, factors, strict=True)), strict=True))
-        size = VoxelSize(**lengths, unit=size.unit)
-    return Image(rescaled(image.canonical(), shape), f"C{image.axes.spatial_axes}", size, image.source)  # type: ignore[arg-type]
+    if size is None:
+        return shape, None
+    lengths = dict(zip("zyx"[-len(shape) :], (step / factor for step, factor in zip(image.spacing, factors, strict=True)), strict=True))
+    return shape, VoxelSize(**lengths, unit=size.unit)
+
+
+def factors_of(image: Image, trained: VoxelSize, scale: float) -> tuple[float, ...]:
+    """Factor of each axis (Z)YX for a scale of the last axis, by which voxels get the proportions of a model's voxels."""
+    own, target = image.spacing, trained.spacing(image.ndim_spatial)
+    return tuple(scale * (a / own[-1]) / (b / target[-1]) for a, b in zip(own, target, strict=True))
+
+
+def scale_for(trained: float, diameter: float) -> float:
+    """The scale at which objects of a diameter get the trained one."""
+    return float(np.clip(trained / diameter, *LIMITS))
+
+
+def is_same(factors: Sequence[float]) -> bool:
+    """Whether an image is used as it is instead of with these factors."""
+    return all(abs(factor - 1) < SAME for factor in factors)
 
 
 def estimate_diameter(

@@ -18,9 +18,10 @@ from morula.measurement.measure import measured_columns
 from morula.metrics.matching import associate
 from morula.models.load import load
 from morula.models.model import Model
+from morula.models.scale import Fitted
 from morula.nn.weights import update_sidecar
 from morula.workflows.log import logged
-from morula.workflows.prepare import validation_image, validation_labels, validation_sources
+from morula.workflows.prepare import validation_labels, validation_parts
 
 ENOUGH = 2000
 """Objects after which no further validation image is predicted."""
@@ -34,17 +35,18 @@ def calibrate_into(folder: RunFolder, *, device: str, memory: str | None) -> Ite
     model = load(folder.path)
     if model.job.objects.calibration is not None or not wanted(model):
         return
-    sources = validation_sources(model.job)
+    parts = validation_parts(model)
+    sources, fitted = [source for source, _ in parts], [image for _, image in parts]
 
     def predicted(number: int) -> Generator[Event, None, np.ndarray]:
-        image = model.as_image(validation_image(sources[number]))
-        prediction = yield from below(sources[number].title, model.predict_steps(image, device=device, memory=memory))
-        return model.settled(prediction, image)[0]
+        image = fitted[number]
+        prediction = yield from below(sources[number].title, model.predict_steps(image.image, device=device, memory=memory))
+        return model.settled(image.channels(prediction), image.decoded)[0]
 
     if not sources or any(source.labels is None for source in sources):
         return
     began = time.monotonic()
-    yield from logged(below("calibrate", calibrate(folder, model, sources, predicted)), folder)
+    yield from logged(below("calibrate", calibrate(folder, model, sources, fitted, predicted)), folder)
     yield from logged(below("calibrate", [Finished(time.monotonic() - began, {})]), folder)
 
 
@@ -54,16 +56,18 @@ def wanted(model: Model) -> bool:
     return job.objects.calibrate and job.images.train is not None and method.instances and not method.restores
 
 
-def calibrate(folder: RunFolder, model: Model, sources: Sequence[Source], predicted: Predicted) -> Iterator[Event]:
+def calibrate(
+    folder: RunFolder, model: Model, sources: Sequence[Source], fitted: Sequence[Fitted], predicted: Predicted
+) -> Iterator[Event]:
     """Fit the calibration to validation images with labels, and write it into `job.yaml` and `model.json`."""
     tables, right, total = [], [], 0
     for number, source in enumerate(sources):
         values = np.asarray((yield from predicted(number)))
-        objects = model.method.decode(values, model.method.fit(model.method.statistics(values)))
+        objects = fitted[number].objects(model.method.decode(values, model.method.fit(model.method.statistics(values))))
         if len(objects):
             surface = model.job.objects.measure.surface
             table = measured_columns(objects.labels, source.image.voxel_size, confidence=objects.confidence, surface=surface)
-            tables.append({**table, **evidence(objects.labels, model.as_image(validation_image(source)), table)})
+            tables.append({**table, **evidence(objects.labels, fitted[number].original, table)})
             right.append(_right(*labelled_only(validation_labels(source), objects.labels, source.unlabelled), tables[-1]["label"]))
             total += int(np.isfinite(right[-1]).sum())
         if total >= ENOUGH:

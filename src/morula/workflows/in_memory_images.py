@@ -16,6 +16,7 @@ from morula.io.write import files_behind, write
 from morula.jobs.job import Job
 from morula.jobs.load import load_job
 from morula.jobs.plan import plan
+from morula.workflows.object_scale import scale_of
 from morula.workflows.prepare import facts_of
 from morula.workflows.sources import Opened
 
@@ -90,7 +91,8 @@ def plan_for_layers(job: Mapping[str, Any], layers: Layers, *, overrides: Iterab
     for name, layer in layers.items():
         raw, labels = layer if isinstance(layer, tuple) else (layer, None)
         opened.append(Opened(name, _as_image(raw, axes), None if labels is None else _as_image(labels, None)))
-    return plan(loaded, facts_of(opened, loaded))
+    scale = scale_of(loaded, opened)
+    return plan(loaded, facts_of(opened if scale is None else [scale.rescaled(image) for image in opened], loaded))
 
 
 def _as_image(data: Image | np.ndarray, axes: str | None) -> Image:

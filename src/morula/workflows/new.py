@@ -138,7 +138,7 @@ def plan_steps(
     if first:
         prepare(load_job(absolute(first, folder)))  # raises the problems of these images before the file is written
         document["network"] = {"from": "stage 1"}
-    notes += [warning for warning in prepared.warnings if warning not in notes]
+    notes += [text for text in (*prepared.notes, *prepared.warnings) if text not in notes]
     return Plan(path, document, first, summary, prepared, proof, chosen, tuple(trials), taken, tuple(notes))
 
 

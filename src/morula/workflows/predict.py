@@ -134,9 +134,11 @@ def _test_images(model: Model, folder: RunFolder, hardware: Hardware) -> Iterato
     discard_results(folder, [file for name, file in targets.items() if name not in batch.begun])
     batch.start()
     rows = []
+    stated = model.job.images.diameter
+    diameter = stated if isinstance(stated, float) and model.diameter is not None else None
     for done, image in enumerate(opened, start=1):
         labels_file = targets[image.name]
-        steps = segment_one(model, image, labels_file, hardware, channels=channels[image.name])
+        steps = segment_one(model, image, labels_file, hardware, channels=channels[image.name], diameter=diameter)
         yield from below(image.name, batch.steps(image, steps))
         rows.append(image.row(labels_file))
         yield Progress(done, len(opened), "image", image.name)

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from morula.core.axes import Axes
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.outputs import check_apart
-from morula.core.remark import Remark
+from morula.core.remark import Remark, code_of
 from morula.core.voxel_size import VoxelSize
 from morula.data.augment.parse import parse_augmentations
 from morula.data.crop import crop
@@ -30,16 +29,15 @@ from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
 from morula.models.model import Model
+from morula.models.scale import Fitted
 from morula.nn.network import Network
 from morula.training.monitors import MSE, PSNR, AnyMonitor, Dice, IoU, Objects, Score
 from morula.workflows.doubts import ClassValues, doubts_about
+from morula.workflows.object_scale import LOOKED_AT, ObjectScale, fitted_part, on_own_grid, scale_of, voxel_counts
 from morula.workflows.resources import Estimate, resource_problems
 from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
 from morula.workflows.transfer import check_start, with_stored_network
-
-LOOKED_AT = 2**22
-"""Voxels of an image that are examined for object sizes and for values that a method cannot use."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +54,10 @@ class Prepared:
     warnings: tuple[str, ...]
     estimate: Estimate | None = None
     test_shapes: tuple[tuple[int, ...], ...] = ()
+    diameter: float | None = None
+    """Diameter in voxels of the objects that images are rescaled to; `None` where they keep their own scale."""
+    notes: tuple[str, ...] = ()
+    """Lines for the log."""
 
     def summary_line(self) -> str:
         """Images, patches and network in one line."""
@@ -83,6 +85,7 @@ class Prepared:
             in_channels=self.facts.in_channels,
             voxel_size=self.voxel_size,
             normalisation=self.normalisation,
+            diameter=self.diameter,
         )
 
 
@@ -103,6 +106,8 @@ def prepare(job: Job) -> Prepared:
         raise JobError([Problem.of(error, "images")]) from error
     # before the plan, which sizes the network: a network that starts from stored weights must have their sizes
     job = with_stored_network(job)
+    scale, train, validation, notes = _at_scale(job, train, validation)
+    warnings = [text for text in warnings if scale is None or code_of(text, "") != "voxel_size.mixed"]
     facts = facts_of(train, job, values.found)
     resolved = plan(job, facts)
     warnings += values.remarks(job, resolved) if values.values else ()
@@ -138,7 +143,24 @@ def prepare(job: Job) -> Prepared:
         warnings += _left_out(validation_set, "sampling.validation.leave_out")
     warnings += training.warnings
     said, tested = tuple(dict.fromkeys(warnings)), tuple(image.raw.spatial_shape for image in opened.get("test", []))
-    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested)
+    diameter = None if scale is None else scale.trained
+    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested, diameter, notes)
+
+
+def _at_scale(
+    job: Job, train: list[Opened], validation: list[Opened]
+) -> tuple[ObjectScale | None, list[Opened], list[Opened], tuple[str, ...]]:
+    """The scale at which the network sees images, the images at this scale, and what to tell about it."""
+    try:
+        scale = scale_of(job, train)
+        if scale is None:
+            return None, train, validation, ()
+        rescaled, held = ([scale.rescaled(image) for image in group] for group in (train, validation))
+    except JobError:
+        raise
+    except MorulaError as error:
+        raise JobError([Problem.of(error, "images.train")]) from error
+    return scale, rescaled, held, (scale.line(str(job.network.from_), train, rescaled),)
 
 
 def _left_out(data: PatchDataset, key: str) -> list[str]:
@@ -195,20 +217,26 @@ def _channels_of(monitor: AnyMonitor) -> list[int]:
     return [*(monitor.channels or ()), *(number for number in more if number is not None)]
 
 
-def validation_sources(job: Job) -> list[Source]:
-    """Validation images of a resolved job, the same as in training; of large ones a part (see `limited`); empty if it has none.
+def validation_parts(model: Model) -> list[tuple[Source, Fitted]]:
+    """Validation images of a trained model on their own grid, and as it sees them; of large ones a part (see `limited`).
+
+    They are those of the training; none if its job has none.
 
     Raises:
         JobError: with all problems of the files. Test images are not opened.
     """
+    job = model.job
     opened, _ = open_images(job, keys=("train", "validate"))
-    return [limited(source) for source in _split_sources(opened["train"], opened.get("validate", []), job)[1]]
-
-
-def validation_image(source: Source) -> Image:
-    """The validation part of an image, C(Z)YX."""
-    image = source.image
-    return Image(crop(image, source.extent), Axes(f"C{image.axes.spatial_axes}"), image.voxel_size, source.title)
+    train, validation = opened["train"], opened.get("validate", [])
+    scale = None if model.diameter is None else ObjectScale.of(job, train, model.diameter, model.voxel_size)
+    seen = [group if scale is None else [scale.rescaled(image) for image in group] for group in (train, validation)]
+    named = {image.name: image for image in validation or train}
+    parts = []
+    for held in map(limited, _split_sources(seen[0], seen[1], job)[1]):
+        image = named[held.name]
+        source = on_own_grid(held, image.patches(classes=classes_learned(job)))
+        parts.append((source, fitted_part(model, source, None if scale is None else scale.factors(image))))
+    return parts
 
 
 def validation_labels(source: Source) -> np.ndarray:
@@ -385,11 +413,7 @@ def object_sizes(train: Sequence[Opened]) -> Sizes | None:
     """Sizes of the labelled objects, `None` without objects; of a large image the central block is examined."""
     sizes: list[int] = []
     for image in train:
-        if image.labels is None:
-            continue
-        block = crop(image.labels, middle(image.labels.spatial_shape, LOOKED_AT))[0]
-        values, counts = np.unique(block, return_counts=True)
-        sizes += counts[(values != 0) & (values != (image.unlabelled or 0))].tolist()
+        sizes += voxel_counts(image)
     if not sizes:
         return None
     spacing = np.asarray(train[0].raw.spacing) / min(train[0].raw.spacing)

@@ -85,7 +85,7 @@ def retrain(
         else:
             yield event
     if finished is not None:
-        _keep_scale(trained, Path(output))
+        _keep_colour(trained, Path(output))
         yield finished
 
 
@@ -99,7 +99,8 @@ def retraining_job(model: Model, place: str | Path, ignored: int, epochs: int = 
     rate = training["optimiser"].get("lr")
     optimiser = training["optimiser"] | ({} if rate is None else {"lr": rate * SLOWER})
     return {
-        "images": {"validate": None, "ignore_label": ignored},
+        # the images are at the scale of the model already
+        "images": {"validate": None, "ignore_label": ignored, "diameter": model.diameter},
         "method": job["method"],
         "network": {**job["network"], "from": str(place)},
         # patches are taken around reviewed objects
@@ -156,9 +157,9 @@ def _slices(name: str, image: Image, labels: Image, ignored: int) -> dict[str, t
     return {f"{name}_z{z:04d}": (Image(pixels[:, z], "CYX", flat), Image(values[z], "YX", flat)) for z in known}  # type: ignore[arg-type]
 
 
-def _keep_scale(earlier: Model, output: Path) -> None:
-    """A model that rescales images to the size of its objects still does so after the training."""
-    if earlier.diameter is None and not earlier.colour:
+def _keep_colour(earlier: Model, output: Path) -> None:
+    """A model that takes colour images still does so after the training."""
+    if not earlier.colour:
         return
     from safetensors import safe_open
 
@@ -169,4 +170,4 @@ def _keep_scale(earlier: Model, output: Path) -> None:
     with safe_open(folder.model / WEIGHTS, framework="pt") as file:
         example = file.get_tensor("test:input")
     with folder.in_use():
-        replace(load(output), diameter=earlier.diameter, colour=earlier.colour).save(folder.model, example)
+        replace(load(output), colour=True).save(folder.model, example)

@@ -245,6 +245,7 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Write the resolved job and its provenance; yield the warnings."""
     yield FileWritten(folder.write_job(prepared.job), Artefact.JOB)
     yield Logged(prepared.summary_line())
+    yield from map(Logged, prepared.notes)
     yield from (Warned(code_of(text, "job.doubtful"), text) for text in prepared.warnings)
     began = time.monotonic()
     from morula.training.devices import emulated, pick_device, pick_precision
@@ -255,6 +256,7 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         text = "training.precision = bf16 takes many times as long as fp32 on this processor, which has no instructions for it"
         yield Warned("training.emulated", f"{text}; leave it out, and the fastest precision of this computer is taken")
     facts = {"seed": prepared.train.seed, "job": checksum(folder.job_file), "inputs": checksums(prepared.files)}
+    facts |= {"scale": " ".join(prepared.notes)} if prepared.notes else {}
     folder.write_provenance({**facts, "precision": pick_precision(job.training.precision, device), **circumstances(device)})
     if time.monotonic() - began > 5:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")

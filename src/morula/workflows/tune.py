@@ -28,6 +28,7 @@ from morula.data.patches import Source
 from morula.jobs.job import Job
 from morula.jobs.run_folder import RunFolder, damaged, read_json
 from morula.jobs.tuning import changed
+from morula.labels.on_grid import nearest
 from morula.labels.partial_labels import labelled_only
 from morula.measurement.csv_table import read_table, write_table
 from morula.methods import METHODS
@@ -36,10 +37,11 @@ from morula.methods.object_options import Tuned
 from morula.methods.scoring import Row
 from morula.models.load import load
 from morula.models.model import Model
+from morula.models.scale import Fitted
 from morula.nn.weights import update_sidecar
 from morula.workflows.calibrate import calibrate, wanted
 from morula.workflows.log import logged
-from morula.workflows.prepare import validation_image, validation_labels, validation_sources
+from morula.workflows.prepare import validation_labels, validation_parts
 from morula.workflows.run_results import report_again
 from morula.workflows.stream import events_of
 
@@ -113,7 +115,8 @@ def tune_into(
     """Tune as `tune` does, in a run folder whose lock is held."""
     run = folder.path
     model = load(run)
-    sources = validation_sources(model.job)
+    parts = validation_parts(model)
+    sources = [source for source, _ in parts]
     if not sources:
         rule = "the run was trained without validation images, so nothing can be tuned"
         remedy = "State images.validate in the job, for example 10%, and train again."
@@ -123,7 +126,7 @@ def tune_into(
         rule = f"{len(unlabelled)} of {len(sources)} validation images have no labels, the first is {unlabelled[0]}"
         remedy = "Name labels in images.validate of the job, and train again."
         raise DataError("tune.no_labels", rule, key="images.validate", file=run, remedy=remedy)
-    search = _Search(model, sources, folder, Goal.of(model, metric, thresholds), stop=stop)
+    search = _Search(model, sources, [fitted for _, fitted in parts], folder, Goal.of(model, metric, thresholds), stop=stop)
     yield from logged(below("tune", search.run(device=device, memory=memory)), folder)
 
 
@@ -173,6 +176,7 @@ class _Search:
 
     model: Model
     sources: Sequence[Source]
+    fitted: Sequence[Fitted]
     folder: RunFolder
     goal: Goal
     stop: Callable[[], bool]
@@ -200,7 +204,7 @@ class _Search:
         job = changed(job, {"objects.calibration": None})
         self.truths = [validation_labels(source) for source in self.sources]
         known = [labelled_only(truth, truth, source.unlabelled)[0] for truth, source in zip(self.truths, self.sources, strict=True)]
-        space = self._method(job).search_space(known)
+        space = self._method(job).search_space([nearest(truth, shape) for truth, shape in zip(known, self._shapes, strict=True)])
         steps = sum(len(values) - 1 for values in space.values())
         if not steps:  # before the prediction, which may take hours
             rule = f"the method {job.method.kind} has no setting that can be tuned after training"
@@ -220,7 +224,7 @@ class _Search:
         tuned = yield from self._written(job, space, first, best)
         model = replace(self.model, job=tuned, method=self._method(tuned))
         if wanted(model):
-            yield from calibrate(self.folder, model, self.sources, self._stored)
+            yield from calibrate(self.folder, model, self.sources, self.fitted, self._stored)
         discard(self.folder.path, "tuning/predictions")
         if self.folder.stale_file.is_file():  # the report says so from now on
             yield from report_again(self.folder)
@@ -228,8 +232,13 @@ class _Search:
         yield Finished(time.monotonic() - began, figures)
 
     def _check_space(self) -> None:
-        missing = [truth for number, truth in enumerate(self.truths) if not self._channels_file(number).is_file()]
-        check_space(self.folder.tuning, 4 * len(self.model.method.channels) * sum(truth.size for truth in missing))
+        missing = [shape for number, shape in enumerate(self._shapes) if not self._channels_file(number).is_file()]
+        check_space(self.folder.tuning, 4 * len(self.model.method.channels) * sum(map(math.prod, missing)))
+
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        """Shapes (Z)YX on which the objects of the images are decoded."""
+        return [fitted.decoded.spatial_shape for fitted in self.fitted]
 
     def _method(self, job: Job) -> Method:
         model = self.model
@@ -255,9 +264,9 @@ class _Search:
         if not self.search_file.is_file() or read_json(self.search_file, dict) != plan:
             return False
         self.tried = self._trials()
-        for number, truth in enumerate(self.truths):
+        for number, shape in enumerate(self._shapes):
             if self._channels_file(number).is_file():
-                _channels_of(self._channels_file(number), truth.shape)
+                _channels_of(self._channels_file(number), shape)
         return True
 
     def _begin(self, plan: dict[str, object]) -> None:
@@ -290,12 +299,12 @@ class _Search:
         for number, source in enumerate(self.sources):
             file = self._channels_file(number)
             if not file.is_file():
-                image = self.model.as_image(validation_image(source))
-                prediction = yield from below(source.title, self.model.predict_steps(image, device=device, memory=memory))
-                settled, _ = self.model.settled(prediction, image)
+                fitted = self.fitted[number]
+                prediction = yield from below(source.title, self.model.predict_steps(fitted.image, device=device, memory=memory))
+                settled, _ = self.model.settled(fitted.channels(prediction), fitted.decoded)
                 with atomic(file) as part, part.open("wb") as stream:
                     np.save(stream, settled)
-            values = _channels_of(file, self.truths[number].shape)
+            values = _channels_of(file, self._shapes[number])
             predictions.append((values, self.model.method.statistics(values)))
         return predictions
 
@@ -339,11 +348,12 @@ class _Search:
             tuned = changed(job, setting)
             method, scores = self._method(tuned), {}
             for number, (truth, (values, statistics)) in enumerate(zip(self.truths, predictions, strict=True)):
-                objects, source = method.decode(np.asarray(values), method.fit(statistics)), self.sources[number]
+                fitted, source = self.fitted[number], self.sources[number]
+                objects = fitted.objects(method.decode(np.asarray(values), method.fit(statistics)))
                 labels = objects.labels
                 if tuned.objects.filter:  # filters need measurements, which are slow, so they are made only then
                     filtering = replace(self.model, job=_with_measures_of_filters(tuned))
-                    labels = filtering.measured(objects, self.model.as_image(validation_image(source)))[0]
+                    labels = filtering.measured(objects, fitted.original)[0]
                 scores[str(number)] = method.score(*labelled_only(truth, labels, source.unlabelled))
             # written after each trial, so that a stopped search continues
             self.tried[key] = self.goal.figure(method.score_rows(scores))
