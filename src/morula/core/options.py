@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -13,8 +13,6 @@ from pydantic_core import CoreSchema, ErrorDetails
 from morula.core.attribute_docs import attribute_docs
 from morula.core.errors import UNSET, InvalidOptionsError, MorulaError, OptionError, Problem
 from morula.core.family import did_you_mean
-
-Value = TypeVar("Value")
 
 
 class Options(BaseModel):
@@ -32,7 +30,8 @@ class Options(BaseModel):
     )
 
     earlier_names: ClassVar[Mapping[str, str]] = {}
-    """Fields that were renamed, as earlier name: present name. The earlier names are still accepted."""
+    """Fields that were renamed, as earlier name: present name, ``outer.inner`` where they moved into a section. The earlier names are still
+    accepted."""
 
     @model_validator(mode="before")
     @classmethod
@@ -64,8 +63,8 @@ def description_of(kind: type[BaseModel], name: str) -> str | None:
     return stated or attribute_docs(definer).get(name)
 
 
-def rename_keys(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
-    """A mapping with some keys renamed in place.
+def rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A mapping with some keys renamed in place, or moved into a mapping inside (``outer.inner``).
 
     Raises:
         OptionError: when a key is given under both names.
@@ -73,17 +72,25 @@ def rename_keys(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[s
     Examples:
         >>> rename_keys({"rate": 0.1, "betas": (0.9, 0.99)}, {"rate": "lr"})
         {'lr': 0.1, 'betas': (0.9, 0.99)}
+        >>> rename_keys({"leave_out_validation": [], "validation": {"kind": "grid"}}, {"leave_out_validation": "validation.leave_out"})
+        {'validation': {'kind': 'grid', 'leave_out': []}}
     """
     for earlier, present in names.items():
-        if earlier in values and present in values:
+        outer, _, inner = present.partition(".")
+        held = values.get(outer) if inner else values
+        if earlier in values and isinstance(held, Mapping) and (inner or outer) in held:
             raise OptionError(
                 "option.given_twice",
                 f"is given twice, also under its earlier name {earlier!r}",
                 key=present,
-                value=values[present],
+                value=held[inner or outer],
                 remedy=f"Remove {earlier!r}.",
             )
-    return {names.get(key, key): value for key, value in values.items()}
+    moved = {earlier: present.split(".") for earlier, present in names.items() if "." in present and earlier in values}
+    found = {names.get(key, key): value for key, value in values.items() if key not in moved}
+    for earlier, (outer, inner) in moved.items():
+        found[outer] = {**(found.get(outer) or {}), inner: values[earlier]}
+    return found
 
 
 OptionsType = TypeVar("OptionsType", bound=Options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -32,6 +33,11 @@ Augment: TypeAlias = Annotated[Annotated[tuple[AugmentationOptions, ...], ManyOf
 
 class Sampling(PatchOptions):
     """How patches are taken from the images."""
+
+    earlier_names: ClassVar[Mapping[str, str]] = {
+        "leave_out_validation": "validation.leave_out",
+        "least_labelled_validation": "validation.least_labelled",
+    }
 
     patch: tuple[int, ...] | Literal["whole"] | None = None
     """Edge lengths (Z)YX of the patches in voxels, or `whole` for whole images; left out: planned."""

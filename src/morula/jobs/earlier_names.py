@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from morula.core.options import rename_keys
 from morula.core.remark import Remark
+from morula.data.options import Sampling
 from morula.inference.options import Prediction
 from morula.jobs.job import Images
 from morula.jobs.yaml_lines import Document, Place
@@ -14,6 +15,7 @@ from morula.training.options import AdamW, Training
 
 RENAMED: Mapping[Place, Mapping[str, str]] = {
     ("images",): Images.earlier_names,
+    ("sampling",): Sampling.earlier_names,
     ("prediction",): Prediction.earlier_names,
     ("objects",): ObjectOptions.earlier_names,
     ("training",): Training.earlier_names,
@@ -71,7 +73,8 @@ def renamed_place(place: Place) -> Place:
     for section, names in RENAMED.items():
         end = len(section)
         if place[:end] == section and len(place) > end:
-            place = (*section, names.get(str(place[end]), place[end]), *place[end + 1 :])
+            present = names[str(place[end])].split(".") if place[end] in names else place[end : end + 1]
+            place = (*section, *present, *place[end + 1 :])
     return place
 
 
