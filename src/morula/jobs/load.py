@@ -219,13 +219,16 @@ def _problem(error: ErrorDetails, document: Document, schema: JsonSchemaValue) -
 def _remedy_elsewhere(name: str, schema: JsonSchemaValue) -> str:
     """That an option of this or a similar name belongs to another section; empty where there is none."""
     places: dict[str, str] = {}
+    inside: dict[str, str] = {}
     for section in schema["properties"]:
         for option in sorted(_keys(schema, (section,), None)):
             places.setdefault(option, f"{section}.{option}")
             for inner in sorted(_keys(schema, (section, option), None)):
-                places.setdefault(inner, f"{section}.{option}.{inner}")
-    close = difflib.get_close_matches(_OTHER_NAMES.get(name, name), places, n=1, cutoff=0.65)
-    return f"Did you mean {places[close[0]]}?" if close else ""
+                inside.setdefault(inner, f"{section}.{option}.{inner}")
+    for known in (places, inside):
+        if close := difflib.get_close_matches(_OTHER_NAMES.get(name, name), known, n=1, cutoff=0.65):
+            return f"Did you mean {known[close[0]]}?"
+    return ""
 
 
 def _place(error: ErrorDetails, data: object) -> Place:
