@@ -81,6 +81,7 @@ def test_a_large_image_is_judged_part_by_part(monkeypatch: pytest.MonkeyPatch) -
         ({"kind": "grid", "leave_out": "median < 3"}, "sampling.unknown_figure"),
         ({"validation": {"leave_out": "median < 3"}}, "sampling.unknown_figure"),
         ({"leave_out": "mean < 3"}, "sampling.leave_out"),
+        ({"cell": [8, 8]}, "sampling.cell"),
     ],
 )
 def test_conditions_that_cannot_be_used_are_told(given: dict[str, object], code: str) -> None:

@@ -92,6 +92,26 @@ def test_figures_that_do_not_exist(data3d: Path, method: str, monitor: str, vali
         prepare(load_job(path))
 
 
+@pytest.mark.parametrize(
+    ("stated", "key"),
+    [
+        ("sampling.cell=[16, 16]", "sampling.cell"),
+        ("sampling.validation={patch: [16, 16]}", "sampling.validation.patch"),
+        ("sampling.validation.cell=[16, 16]", "sampling.validation.cell"),
+    ],
+)
+def test_patches_of_another_number_of_axes(data3d: Path, stated: str, key: str) -> None:
+    job = load_job(written(data3d.parent, MASKS, "dice"), overrides=["sampling.kind=grid", stated])
+    with raises("patch.dimensions", key=key):
+        prepare(job)
+
+
+def test_parts_of_classes_are_no_objects(data3d: Path) -> None:
+    job = load_job(written(data3d.parent, "regression", "mse"), overrides=["objects={}", "sampling.separate_parts=true"])
+    with raises("sampling.separate_parts"):
+        prepare(job)
+
+
 TOUCHING = np.array([[[1, 1, 1, 2, 2, 2, 0, 3, 3]]])
 FOREGROUND = (TOUCHING > 0).astype(np.float32)
 CONTOUR = np.array([[[0, 0, 0.6, 0.6, 0, 0, 0, 0, 0]]], np.float32)

@@ -102,9 +102,11 @@ class Options(Base):
 
     @model_validator(mode="after")
     def _on_a_grid(self) -> Options:
-        if self.leave_out and self.kind != "grid" and not self.leave_out_images:
+        if self.leave_out and self.kind == "random" and not self.leave_out_images:
             rule, remedy = "applies to the patches of a grid", "Write kind: grid, or leave_out_images: true, or leave it out."
             raise OptionError("sampling.leave_out", rule, key="leave_out", remedy=remedy)
+        if self.cell is not None and self.kind == "random":
+            raise OptionError("sampling.cell", "are the cells of a grid", key="cell", value=self.cell, remedy="Write kind: grid or centre.")
         return self
 
 

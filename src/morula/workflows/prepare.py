@@ -122,6 +122,7 @@ def prepare(job: Job) -> Prepared:
     sources, held = _split_sources(train, validation, resolved)
     _check_tuning(resolved, held)
     _check_monitor(resolved, held, method)
+    _check_sampling(resolved.sampling, method)
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
@@ -207,6 +208,21 @@ def _check_monitor(job: Job, held: Sequence[Source], method: Method) -> None:
         remedy = f"The channels are {', '.join(method.channels)}."
     if rule:
         raise JobError([Problem("training.monitor", rule, code="training.monitor", value=monitor.kind, remedy=remedy)])
+
+
+def _check_sampling(sampling: Sampling, method: Method) -> None:
+    held = sampling.validation or Validation()
+    shapes = {"cell": sampling.cell, "validation.patch": held.patch, "validation.cell": held.cell}
+    problems = [
+        Problem(f"sampling.{key}", f"has {len(edges)} edges but the images have {method.ndim} axes", code="patch.dimensions", value=edges)
+        for key, edges in shapes.items()
+        if edges is not None and len(edges) != method.ndim
+    ]
+    if sampling.separate_parts and not method.instances:
+        rule, remedy = "has no meaning for labels that are no objects", "Leave it out."
+        problems.append(Problem("sampling.separate_parts", rule, code="sampling.separate_parts", value=True, remedy=remedy))
+    if problems:
+        raise JobError(problems)
 
 
 def _channels_of(monitor: AnyMonitor) -> list[int]:
