@@ -449,6 +449,17 @@ EXACT |= {
         "eval_metric.name": "MeanIoU",
         "lr_scheduler": {**PLATEAU, "mode": "max"},
     },
+    "several masks that exclude each other": {
+        LABEL: [{"name": "ToTensor"}],
+        "loaders.label_internal_path": "masks",
+        "model.out_channels": 2,
+        "model.final_sigmoid": False,
+        "optimizer": OBJECTS["optimizer"],
+        "loss": {"name": "GeneralizedDiceLoss", "normalization": "softmax"},
+        "trainer.validate_after_iters": 1,
+        "eval_metric.name": "DiceCoefficient",
+        "lr_scheduler": {**PLATEAU, "mode": "max"},
+    },
     "labels as targets": {**OBJECTS, LABEL: [{"name": "LabelToTensor"}, {"name": "ToTensor"}]},
     "MeanIoU of all classes": {
         **FIVE,

@@ -75,7 +75,12 @@ def test_unannotated_voxels_have_no_weight():
 
 
 @pytest.mark.parametrize(
-    ("options", "code"), [({"losses": {"dice": 1.0}}, "loss.not_a_probability"), ({"losses": {"ce": 1.0}}, "loss.unknown")]
+    ("options", "code"),
+    [
+        ({"losses": {"dice": 1.0}}, "loss.not_a_probability"),
+        ({"losses": {"ce": 1.0}}, "loss.unknown"),
+        ({"losses": {"bce": 1.0}, "activation": "softmax"}, "loss.of_each_mask"),
+    ],
 )
 def test_losses_of_other_values(options, code):
     with raises(code):

@@ -27,8 +27,8 @@ class Regression(Restoring):
 
     @property
     def probability_channels(self) -> bool:
-        """With a sigmoid."""
-        return self.options.activation == "sigmoid"
+        """Unless the output is linear."""
+        return self.options.activation != "linear"
 
     @property
     def heads(self) -> dict[str, int]:

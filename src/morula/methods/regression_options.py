@@ -19,17 +19,17 @@ class Options(RestoringOptions):
 
     channels: PositiveInt = 1
     """Channels of the images to be predicted, which `images.train.labels` names."""
-    activation: Literal["linear", "sigmoid"] = "linear"
-    """`linear`: any values. `sigmoid`: probabilities, of masks that may overlap."""
+    activation: Literal["linear", "sigmoid", "softmax"] = "linear"
+    """`linear`: any values. `sigmoid`: probabilities, of masks that may overlap. `softmax`: of masks that exclude each other."""
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({})
-    """Losses by name with their weights in the sum; left out: `mse`, with `sigmoid` `bce_dice`."""
+    """Losses by name with their weights in the sum; left out: `mse`, with `sigmoid` `bce_dice`, with `softmax` `dice`."""
     loss_options: dict[str, LossArguments] = Field({})
     """Further arguments of losses by name, for example `{smooth_l1: {beta: 0.5}}`."""
 
     @property
     def used_losses(self) -> dict[str, float]:
         """The losses that are stated, or the default."""
-        return self.losses or ({"mse": 1.0} if self.activation == "linear" else {"bce_dice": 1.0})
+        return self.losses or {{"linear": "mse", "sigmoid": "bce_dice", "softmax": "dice"}[self.activation]: 1.0}
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
@@ -39,4 +39,8 @@ class Options(RestoringOptions):
         if wrong and self.activation == "linear":
             rule, remedy = "learns probabilities", "Write activation: sigmoid, or use l1, mse or smooth_l1."
             raise OptionError("loss.not_a_probability", rule, key="losses", value=wrong[0], remedy=remedy)
+        alone = [name for name in self.losses if name.startswith("bce")]
+        if alone and self.activation == "softmax":
+            rule, remedy = "learns each mask by itself, through a sigmoid", "Use dice or generalized_dice, or activation: sigmoid."
+            raise OptionError("loss.of_each_mask", rule, key="losses", value=alone[0], remedy=remedy)
         return self

@@ -16,6 +16,7 @@ from morula.dialects.pytorch3dunet.losses import (
     CrossEntropyLoss,
     DiceLoss,
     LossOptions,
+    OverlapLoss,
     PixelWiseCrossEntropyLoss,
     RegressionLoss,
     WeightedSmoothL1Loss,
@@ -86,6 +87,16 @@ def method_of(training: Training) -> Method:
     return _masks(training, loss, maker)
 
 
+def _activation(training: Training, loss: LossOptions, *, several: bool) -> str:
+    """The activation that a loss trains; masks have a sigmoid, labels of several channels may have a softmax."""
+    stated = loss.normalization if isinstance(loss, OverlapLoss) else "sigmoid"
+    if stated == "softmax" and several:
+        return stated
+    if stated != "sigmoid":
+        training.notes.add("loss.normalization", "native masks are trained through a sigmoid.")
+    return "sigmoid" if loss.of_masks else "linear"
+
+
 # --- values ------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -107,7 +118,7 @@ def _regression(training: Training, loss: LossOptions) -> Method:
         raise refuse("loaders.label_internal_path", "signed integers are values", training.loaders.label_internal_path)
     if spline_order(labels, 1) != 1 and all(array.dtype.kind == "f" for array in stored):
         training.notes.add(LABEL, "values are interpolated linearly where they are moved.")
-    activation = "sigmoid" if loss.of_masks else "linear"
+    activation = _activation(training, loss, several=width > 1)
     found: Section = {
         "kind": "regression",
         "channels": width,
@@ -157,6 +168,7 @@ def _value(training: Training, ignored: float | None) -> int | None:
 
 
 def _masks(training: Training, loss: LossOptions, maker: LabelTransform | None) -> Method:
+    _activation(training, loss, several=False)
     ignored = _ignored(training, loss, maker)
     channels = _channels(training, maker, ignored)
     codes = [channel if isinstance(channel, str) else next(iter(channel)) for channel in channels]

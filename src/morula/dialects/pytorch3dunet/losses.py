@@ -139,7 +139,7 @@ class OverlapLoss(LossOptions):
 
     of_masks = True
     normalization: Literal["sigmoid", "softmax", "none"] = key(
-        "sigmoid", "Activation that maps logits to probabilities.", note="native masks are trained through a sigmoid."
+        "sigmoid", "Activation that maps logits to probabilities.", native="`method.activation` of labels of several channels"
     )
 
     @property
