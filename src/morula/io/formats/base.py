@@ -238,6 +238,23 @@ def check_is_image(path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         raise DataError("image.type", rule, file=path, remedy="Convert the values to integers or real numbers.")
 
 
+def check_declared_size(path: Path, shape: Sequence[int], dtype: np.dtype, ratio: int) -> None:
+    """Reject pixels that the file cannot hold, before anything of that size is allocated; `ratio` is the best of its compression.
+
+    Raises:
+        FileReadError: ``image.implausible_size``.
+    """
+    declared, held = math.prod(shape) * dtype.itemsize, path.stat().st_size
+    if declared > ratio * (held + _SMALL_FILE):
+        rule = f"declares {declared} bytes of pixels (shape {tuple(shape)}) but has {held} bytes"
+        remedy = "The size in its header is damaged: copy it again from its source."
+        raise FileReadError("image.implausible_size", rule, file=path, remedy=remedy)
+
+
+_SMALL_FILE = 2**12
+"""Bytes that every file may lack: very small ones hold little but their header."""
+
+
 @contextmanager
 def without_warnings() -> Iterator[None]:
     """Suppress the warnings of a library; our errors report what matters."""

@@ -12,12 +12,15 @@ import numpy as np
 
 from morula.core.errors import DataError, MissingExtraError
 from morula.core.voxel_size import VoxelSize
-from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level, without_warnings
+from morula.io.formats.base import FileContent, Format, Request, check_declared_size, lengths_to_voxel_size, pick_level, without_warnings
 from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content
 from morula.io.metadata import ignore_field
 
 if TYPE_CHECKING:
     from nd2 import ND2File
+
+
+_ZLIB_RATIO = 1_032  # zlib packs no data better
 
 
 class _Nd2Planes(Planes):
@@ -71,13 +74,15 @@ class Nd2(Format):
             with without_warnings():
                 sizes, dtype, loops = dict(file.sizes), file.dtype, tuple(file.loop_indices)
                 size = _voxel_size(file, volume=sizes.get("Z", 1) > 1)
-                stored = _stored_frames(file)
+                stored, compressed = _stored_frames(file), file.attributes.compressionType is not None
         finally:
             file.close()
         others = [letter for letter in sizes if letter not in "TPZCYXS"]
         if others:
             rule = f"has the dimensions {', '.join(others)}, which Morula does not read"
             raise DataError("nd2.dimensions", rule, file=path, remedy="Export it as OME-TIFF.")
+        frame = [sizes.get(letter, 1) for letter in "CSYX"]
+        check_declared_size(path, frame, dtype, _ZLIB_RATIO if compressed else 1)
         shape = (sizes.get("T", 1), sizes.get("C", 1) * sizes.get("S", 1), sizes.get("Z", 1), sizes.get("Y", 1), sizes.get("X", 1))
         position = choose_scene(path, {str(p): shape for p in range(sizes.get("P", 1))}, request)
         numbered = {(at.get("P", 0), at.get("T", 0), at.get("Z", 0)): number for number, at in enumerate(loops or ({},))}

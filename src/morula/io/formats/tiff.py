@@ -29,6 +29,7 @@ from morula.io.formats.base import (
     Missing,
     Request,
     Target,
+    check_declared_size,
     check_is_image,
     lengths_to_voxel_size,
     pick_level,
@@ -47,7 +48,6 @@ _OME_TYPES = (*_IMAGEJ_TYPES, "int8", "int16", "int32", "uint32", "float64")
 _COARSEST_PIXEL = 20.0  # um; a resolution tag below 1270 dots per inch describes a printer, not a microscope
 _BIG = 2**32 - 2**25  # 32 MB for the tags of many pages, below the 4 GB that offsets of 32 bits reach
 _LARGEST_RATIO = 50_000  # no codec of TIFF packs images better than this, images of one value included
-_SMALL_FILE = 2**12
 _FATAL = ("invalid page offset", "corrupted", "invalid value offset", "invalid offset")
 
 
@@ -132,7 +132,8 @@ class Tiff(Format):
             series = levels[level]
             check_is_image(path, series.shape, series.dtype)
             _check_planes(path, series, request.missing)
-            _check_declared_size(path, series)
+            if not series.is_multifile:
+                check_declared_size(path, series.shape, series.dtype, _LARGEST_RATIO)
             _check_complete(path, series)
             if request.missing == "zeros":  # else they are an error as soon as values are read
                 _check_segments(path, series, request.missing)
@@ -233,18 +234,6 @@ def _check_planes(path: Path, series: tifffile.TiffPageSeries, mode: Missing) ->
             remedy=Remedy("copy all files of the data set again", "repeat an acquisition that was stopped", READ_AS_ZEROS),
         )
         reject_missing(error, mode)
-
-
-def _check_declared_size(path: Path, series: tifffile.TiffPageSeries) -> None:
-    """Raise where the declared shape cannot be true, before anything of that size is allocated."""
-    size = math.prod(series.shape) * series.dtype.itemsize
-    if not series.is_multifile and size > _LARGEST_RATIO * (path.stat().st_size + _SMALL_FILE):
-        raise FileReadError(
-            "image.implausible_size",
-            f"declares {size} bytes of pixels (shape {tuple(series.shape)}) but has {path.stat().st_size} bytes",
-            file=path,
-            remedy="The size in its header is damaged: copy it again from its source.",
-        )
 
 
 def _check_segments(path: Path, series: tifffile.TiffPageSeries, mode: Missing) -> None:
