@@ -63,6 +63,17 @@ def test_a_run(folder, tmp_path, labels, method, monitor, figure):
         morula.load(tmp_path / "run").segment(read(folder / "raw/1.tif"))
 
 
+def test_targets_of_any_unit_are_learned_alike(folder, tmp_path):
+    for number in range(4):
+        write(folder / f"counts/{number}.tif", 1000 * read(folder / f"brighter/{number}.tif").canonical()[0], axes="YX", overwrite=True)
+    errors = []
+    for labels in ("brighter", "counts"):
+        run(folder, tmp_path / labels, labels, "regression", "mse")
+        predicted = read(tmp_path / labels / "predictions/1_predicted.tif").canonical()
+        errors.append(predicted / (1000 if labels == "counts" else 1))
+    np.testing.assert_allclose(*errors, rtol=1e-2, atol=1e-2)
+
+
 def test_another_number_of_channels(folder, tmp_path):
     with raises("targets.channels"):
         run(folder, tmp_path / "run", "masks", "regression", "mse")

@@ -76,6 +76,8 @@ class Facts:
     """Sizes of the objects in the labels, where the method needs them (`needs_object_sizes`)."""
     unit: str = ""
     """Unit of the spacing; empty where it is not known."""
+    targets: tuple[float, float] = (0.0, 1.0)
+    """Mean and standard deviation of the targets, where the method needs them (`needs_targets`)."""
 
 
 class Planning(Configured):
@@ -118,6 +120,12 @@ class Planning(Configured):
     @classmethod
     def needs_object_sizes(cls, job: JobSections) -> bool:
         """Whether the plan depends on the sizes of the objects in the labels."""
+        del job
+        return False
+
+    @classmethod
+    def needs_targets(cls, job: JobSections) -> bool:
+        """Whether the plan depends on the values of targets that are images."""
         del job
         return False
 

@@ -12,6 +12,7 @@ from morula.core.errors import DataError
 from morula.losses.sums import Sums, activate
 from morula.methods.loss_sums import loss_sums
 from morula.methods.pictures import middle_plane, stretched
+from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.regression_options import Options
 from morula.methods.restoring import HEAD, Restoring
 from morula.methods.training_task import Batch, Targets
@@ -29,6 +30,11 @@ class Regression(Restoring):
     def probability_channels(self) -> bool:
         """Unless the output is linear."""
         return self.options.activation != "linear"
+
+    @property
+    def units(self) -> tuple[float, float]:
+        """Offset and scale of the output."""
+        return self.options.offset or 0.0, self.options.scale or 1.0
 
     @property
     def heads(self) -> dict[str, int]:
@@ -58,7 +64,9 @@ class Regression(Restoring):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """One part per loss."""
-        own, targets, weights = self.options, batch["targets"], batch["weights"]
+        own, weights = self.options, batch["weights"]
+        offset, scale = self.units
+        targets = (batch["targets"] - offset) / scale
         return {
             name: loss_sums(
                 name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=own.loss_options.get(name)
@@ -67,8 +75,22 @@ class Regression(Restoring):
         }
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
-        """The image through the activation."""
-        return activate(outputs[HEAD], self.options.activation)
+        """The image through the activation, in the units of the targets."""
+        offset, scale = self.units
+        return activate(outputs[HEAD], self.options.activation) * scale + offset
+
+    @classmethod
+    def needs_targets(cls, job: JobSections) -> bool:
+        """For offset and scale, where the job leaves one of them out."""
+        assert isinstance(job.method, Options)
+        return job.method.activation == "linear" and None in (job.method.offset, job.method.scale)
+
+    @classmethod
+    def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
+        """Offset and scale, and the number of channels of the images."""
+        document = super().planned(job, facts, network).get("method", {})
+        units = dict(zip(("offset", "scale"), facts.targets, strict=True))
+        return {"method": {**document, **{key: value for key, value in units.items() if getattr(job.method, key) is None}}}
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The image itself."""

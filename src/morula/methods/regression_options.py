@@ -21,6 +21,10 @@ class Options(RestoringOptions):
     """Channels of the images to be predicted, which `images.train.labels` names."""
     activation: Literal["linear", "sigmoid", "softmax"] = "linear"
     """`linear`: any values. `sigmoid`: probabilities, of masks that may overlap. `softmax`: of masks that exclude each other."""
+    offset: float | None = None
+    """Value that is added to the output of the network, of the activation `linear`; left out: the mean of the targets."""
+    scale: float | None = Field(None, gt=0)
+    """Factor of the output before that; left out: the standard deviation of the targets. The losses compare the targets on this scale."""
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({})
     """Losses by name with their weights in the sum; left out: `mse`, with `sigmoid` `bce_dice`, with `softmax` `dice`."""
     loss_options: dict[str, LossArguments] = Field({})

@@ -422,7 +422,16 @@ def facts_of(train: Sequence[Opened], job: Job, values: tuple[int, ...] = ()) ->
     shapes = tuple(image.raw.spatial_shape for image in train)
     sizes = object_sizes(train) if planning_of(job).needs_object_sizes(job) else None
     unit = VoxelSize.of(first.voxel_size, first.ndim_spatial).unit
-    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, values, sizes, unit)
+    targets = target_statistics(train) if planning_of(job).needs_targets(job) else (0.0, 1.0)
+    return Facts(first.ndim_spatial, first.spacing, first.n_channels, shapes, values, sizes, unit, targets)
+
+
+def target_statistics(train: Sequence[Opened]) -> tuple[float, float]:
+    """Mean and standard deviation of targets that are images; of a large one the central block is examined."""
+    found = [crop(image.labels, middle(image.labels.spatial_shape, LOOKED_AT)).ravel() for image in train if image.labels is not None]
+    values = np.concatenate([*found, np.zeros(0)]).astype(np.float64)
+    spread = float(values.std()) if len(values) else 0.0
+    return (float(values.mean()) if len(values) else 0.0), spread if spread > 0 else 1.0
 
 
 def object_sizes(train: Sequence[Opened]) -> Sizes | None:

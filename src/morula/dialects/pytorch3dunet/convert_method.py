@@ -124,6 +124,7 @@ def _regression(training: Training, loss: LossOptions) -> Method:
         "channels": width,
         "activation": activation,
         "losses": {loss.native: round(_share(loss, width), 9)},
+        **({"offset": 0.0, "scale": 1.0} if activation == "linear" else {}),
     }
     ignored = training.occurring(loss.ignore_index)
     counts = ignored is None or (loss.of_masks and ignored in (0, 1))
