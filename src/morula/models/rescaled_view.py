@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from morula.core.image import Image
 from morula.inference.rescale import smoothing
@@ -57,8 +58,6 @@ class Rescaled(LazyArray):
 
 
 def _smoothed(values: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
-    from scipy import ndimage
-
     return ndimage.gaussian_filter(values, [0.0, *sigmas], mode="mirror") if any(sigmas) else values
 
 
