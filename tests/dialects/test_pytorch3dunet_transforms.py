@@ -86,7 +86,7 @@ def test_smoothed_noise_has_the_statistics_of_filtered_noise():
 
 def test_ids_too_high_for_float32():
     labels = np.array([[[0, 2**24 + 1, 2**24 + 2, 7]]])
-    assert appended(labels).astype(np.float32).ravel().tolist() == [0, 3, 4, 2]
+    assert appended(labels).astype(np.float32).ravel().tolist() == [0, 2, 3, 1]
     small = np.array([[[0, 5]]])
     assert appended(small) is small
 

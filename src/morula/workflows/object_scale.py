@@ -32,6 +32,7 @@ from morula.models.description import SIDECAR, read_description
 from morula.models.model import Model
 from morula.models.scale import Fitted, equivalent_diameter, factors_of, is_same, scale_for, view_at_scale
 from morula.nn.options import AUTO
+from morula.nn.weights import read_sidecar
 from morula.workflows.sources import Opened
 
 LOOKED_AT = 2**22
@@ -114,7 +115,8 @@ def trained_scale(start: Path) -> tuple[float, VoxelSize] | None:
     place = place_of(start)
     inner = RunFolder(place).model
     folder = inner if (inner / SIDECAR).is_file() else place
-    if not (folder / SIDECAR).is_file():
+    # weights of a pretraining have no description of a whole model
+    if not (folder / SIDECAR).is_file() or read_sidecar(folder).get("diameter") is None:
         return None
     described = read_description(folder)
     return None if described.diameter is None else (described.diameter, described.voxel_size)

@@ -71,9 +71,9 @@ def appended(labels: np.ndarray, ignore_index: int | None = None) -> np.ndarray:
 
 
 def _numbered(labels: np.ndarray) -> np.ndarray:
-    """Ids from 1 on; background stays background."""
+    """Ids 1, 2, 3, ...; background stays background."""
     ids, place = np.unique(labels, return_inverse=True)
-    return np.where(ids == 0, 0, np.arange(1, len(ids) + 1))[place.reshape(labels.shape)]
+    return np.where(ids == 0, 0, np.cumsum(ids != 0))[place.reshape(labels.shape)]
 
 
 def renumbered(labels: np.ndarray, *, connected: bool = True, ignore_label: int | None = None) -> np.ndarray:
