@@ -90,6 +90,7 @@ def test_unannotated_voxels_have_no_weight():
     [
         ({"losses": {"dice": 1.0}}, "loss.not_a_probability"),
         ({"losses": {"ce": 1.0}}, "loss.unknown"),
+        ({"activation": "sigmoid", "scale": 2.0}, "regression.scaled_probability"),
         ({"losses": {"bce": 1.0}, "activation": "softmax"}, "loss.of_each_mask"),
     ],
 )

@@ -43,6 +43,9 @@ class Options(RestoringOptions):
         if wrong and self.activation == "linear":
             rule, remedy = "learns probabilities", "Write activation: sigmoid, or use l1, mse or smooth_l1."
             raise OptionError("loss.not_a_probability", rule, key="losses", value=wrong[0], remedy=remedy)
+        if self.activation != "linear" and (self.offset or self.scale not in (None, 1)):
+            rule, remedy = "changes the values of probabilities", "Leave offset and scale out, or write activation: linear."
+            raise OptionError("regression.scaled_probability", rule, key="activation", value=self.activation, remedy=remedy)
         alone = [name for name in self.losses if name.startswith("bce")]
         if alone and self.activation == "softmax":
             rule, remedy = "learns each mask by itself, through a sigmoid", "Use dice or generalized_dice, or activation: sigmoid."

@@ -44,7 +44,7 @@ def convert(job: Job) -> Converted:
     """The native job of a training job of pytorch-3dunet.
 
     Raises:
-        JobError: for a job that only `morula train3dunet` can run, such as regression, at the key that has no counterpart.
+        JobError: for a job that only `morula train3dunet` can run, at the key that has no counterpart.
     """
     learning = job.learning
     if learning is None:
