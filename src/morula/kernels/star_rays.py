@@ -117,8 +117,9 @@ def _follow(ids: np.ndarray, edge: int, offsets: np.ndarray, unit: np.float32, b
                     c, d = ids[start + offsets[k + 2] :][:number], ids[start + offsets[k + 3] :][:number]
                     # a voxel that has left its object stays out, even where the ray enters the object again
                     for lane in range(number):
-                        mine = own[lane]
-                        first = go[lane] if a[lane] == mine else none
+                        # read before the choice: a read that depends on it would not become SIMD code on processors without masks
+                        mine, inside = own[lane], go[lane]
+                        first = inside if a[lane] == mine else none
                         second = first if b[lane] == mine else none
                         third = second if c[lane] == mine else none
                         fourth = third if d[lane] == mine else none
