@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from morula.core.errors import JobError
 from morula.core.events import Warned
 from morula.core.image import Image
 from morula.core.remark import code_of
-from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images, single_voxels
+from morula.data.plausibility import background_with_id, images_that_hold_labels, misplaced_labels, repeated_images, single_voxels
 from morula.data.summary import object_label_warnings
 from morula.jobs.load import load_job
 from morula.labels.class_values import as_classes
@@ -110,6 +110,18 @@ def test_images_that_are_their_own_labels(tmp_path: Path) -> None:
     document = job(tmp_path)
     document["images"]["train"]["labels"] = document["images"]["train"]["raw"]
     assert {"images.own_labels", "labels.grey"} <= set(codes(document))
+
+
+@pytest.mark.parametrize("made", [lambda labels: labels.astype(np.uint8), lambda labels: 255.0 * (labels > 0), lambda labels: 7 - labels])
+def test_images_that_are_made_from_their_labels(tmp_path: Path, made: Callable[[np.ndarray], np.ndarray]) -> None:
+    document = job(tmp_path)
+    document["images"]["train"]["raw"] = write(tmp_path / "made", {f"im{seed}": made(discs(seed)) for seed in (0, 1)})
+    assert codes(document) == ["images.hold_labels"]
+    noise = np.stack([grey(discs()), 100 * discs()])
+    assert images_that_hold_labels([(Image(noise, "CYX"), Image(discs(), "YX"))])  # one of several channels
+    everywhere = Image(np.arange(48 * 48).reshape(48, 48), "YX")  # an image in place of labels
+    constant = Image(np.full((48, 48), 3, np.uint8), "YX")
+    assert not images_that_hold_labels([(Image(grey(discs()), "YX"), everywhere), (constant, Image(discs(), "YX"))])
 
 
 def test_masks_in_place_of_objects(tmp_path: Path) -> None:

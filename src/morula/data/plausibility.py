@@ -116,6 +116,40 @@ def _background_id(image: Image) -> int | None:
     return int(largest)
 
 
+def images_that_hold_labels(pairs: Sequence[tuple[Image, Image]]) -> list[Remark]:
+    """A warning where a channel of an image has a single value in each object: it is a copy of the labels, or a mask made from them.
+
+    Args:
+        pairs: images and their labels.
+
+    Examples:
+        >>> labels = np.kron(np.arange(4).reshape(2, 2), np.ones((8, 8), int))
+        >>> images_that_hold_labels([(Image(255 * (labels > 0), "YX", source="a.tif"), Image(labels, "YX"))])[0][:50]
+        'image a.tif has a single value in each object of i'
+    """
+    found = [str(image.source or f"number {number}") for number, (image, labels) in enumerate(pairs) if _holds_labels(image, labels)]
+    if not found:
+        return []
+    more = f", and so have {len(found) - 1} more" if len(found) > 1 else ""
+    text = (
+        f"image {found[0]} has a single value in each object of its labels{more}. It seems to be made from the labels, so that a network "
+        "learns nothing. Check that raw and labels name the right files and channels."
+    )
+    return [Remark("images.hold_labels", text)]
+
+
+def _holds_labels(image: Image, labels: Image) -> bool:
+    if image.spatial_shape != labels.spatial_shape:
+        return False
+    region = middle(labels.spatial_shape, LOOKED_AT)
+    block = crop(labels, region)[0].ravel()
+    first_of_each, of_object = np.unique(block, return_index=True, return_inverse=True)[1:]
+    if len(first_of_each) < 2 or 4 * len(first_of_each) > block.size:  # nothing to compare, or an image in place of labels
+        return False
+    channels = (channel.ravel() for channel in crop(image, region))
+    return any(bool((channel != channel[0]).any() and (channel == channel[first_of_each][of_object]).all()) for channel in channels)
+
+
 def single_voxels(labels: Sequence[Image]) -> list[Remark]:
     """A warning where at least 3 objects, and 5 % of all, have a single voxel: noise, interpolated labels, or points in place of objects.
 

@@ -10,7 +10,7 @@ import numpy as np
 from morula.core.errors import Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
-from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images, single_voxels
+from morula.data.plausibility import background_with_id, images_that_hold_labels, misplaced_labels, repeated_images, single_voxels
 from morula.io.blocks import iterate_blocks
 from morula.jobs.job import Job
 from morula.methods import METHODS
@@ -34,7 +34,7 @@ def doubts_about(opened: Mapping[str, Sequence[Opened]], job: Job) -> list[Remar
     if method.labelled and not method.restores:
         labelled = [image for group in opened.values() for image in group if image.labels is not None]
         pairs = [(image.raw, image.labels) for image in labelled if image.labels is not None]
-        remarks += misplaced_labels(pairs, job.images.ignore_label)
+        remarks += images_that_hold_labels(pairs) or misplaced_labels(pairs, job.images.ignore_label)
         for doubts in (background_with_id, single_voxels) if method.instances else ():
             remarks += doubts([labels for _, labels in pairs])
     return remarks + _absent_object_classes(opened.get("train", ()), job)

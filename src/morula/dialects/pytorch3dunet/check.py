@@ -15,7 +15,7 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
-from morula.data.plausibility import background_with_id, misplaced_labels, repeated_images
+from morula.data.plausibility import background_with_id, images_that_hold_labels, misplaced_labels, repeated_images
 from morula.data.summary import object_label_warnings
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
@@ -177,7 +177,8 @@ def doubts_about(prepared: Prepared) -> list[Remark]:
     unlike = [warning for warning in object_label_warnings([(labels, value) for _, labels in pairs]) if warning.code != "labels.mask"]
     if any(warning.code == "labels.grey" for warning in unlike):
         return remarks + unlike
-    return remarks + unlike + misplaced_labels(pairs, value) + background_with_id([labels for _, labels in pairs])
+    misplaced = images_that_hold_labels(pairs) or misplaced_labels(pairs, value)
+    return remarks + unlike + misplaced + background_with_id([labels for _, labels in pairs])
 
 
 def _raws(volumes: Sequence[Volume]) -> list[Image]:
