@@ -28,6 +28,7 @@ from morula.report.build import write_report
 from morula.testing.errors import raises
 from morula.workflows.differences import object_differences, weight_difference
 from morula.workflows.segment import weights_checksum
+from morula.workflows.training_parts import StopAfter
 
 WEIGHTS = "model/weights.safetensors"
 
@@ -77,6 +78,22 @@ def test_a_tuned_run_is_tuned_again(copied: Path, tmp_path: Path, monkeypatch: p
     list(morula.tune(copied))
     list(morula.predict(copied))
     assert figures(copied, tmp_path / "again", fast=False)["different files"] == 0
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_an_extended_training_is_repeated_in_its_parts(data2d: Path, tmp_path: Path, stopped: bool) -> None:
+    job, run, stop = data2d.parent / "job.yaml", tmp_path / "run", StopAfter(3 if stopped else None)
+    list(stop.read(morula.train(job, output=run, overrides=["training.epochs=2"], stop=stop.reached)))
+    for settings in (["training.epochs=3"], ["training.epochs=4", "training.schedule=constant"]):
+        list(morula.train(run / "job.yaml", output=run, resume=True, overrides=settings))
+    record = json.loads((run / "provenance.json").read_text())
+    assert [part["until"] for part in record["parts"]] == [3 if stopped else None, None]
+    found = figures(run, tmp_path / "again", fast=False)
+    assert found["different files"] == found["largest weight difference"] == 0
+    changed_record(run, parts=[{"training": {"lr": 1}, "until": None}])
+    with raises("run_folder.damaged_file", file=str(run / "provenance.json")):
+        figures(run, tmp_path / "never", fast=False)
+    assert not (tmp_path / "never").exists()
 
 
 def test_every_object_that_differs_is_listed(copied: Path, tmp_path: Path) -> None:

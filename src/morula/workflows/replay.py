@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ from morula.workflows.log import logged
 from morula.workflows.predict import has_truth, predict_into
 from morula.workflows.run_settings import RunSettings
 from morula.workflows.train import train_into
+from morula.workflows.training_parts import StopAfter, TrainingPart, stored_parts
 from morula.workflows.tune import tune_into
 
 _MOST_THREADS = 1024
@@ -181,7 +182,16 @@ class _Replayed:
         job = self.job if tuned is None else changed(self.job, tuned.before)
         document = job.model_dump(mode="json", by_alias=True)
         device = settings.device
-        yield from train_into(target, held, document, settings)
+        parts = stored_parts(self.source)
+        for number, part in enumerate(parts):
+            stop = StopAfter(part.until)
+            chosen = replace(settings, overrides=part.overrides, stop=stop.reached)
+            with ExitStack() as of_part:
+                yield from stop.read(
+                    train_into(target, of_part, document, chosen if number == 0 else replace(chosen, resume=True, overwrite=False))
+                )
+        rest = replace(settings, overrides=TrainingPart.of(job).overrides, resume=True, overwrite=False) if parts else settings
+        yield from train_into(target, held, document, rest)
         if tuned is not None:
             yield from tune_into(target, metric=tuned.metric, thresholds=tuned.thresholds or None, device=device, memory=self.memory)
         elif job.objects.calibration is not None:

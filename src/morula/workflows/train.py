@@ -26,6 +26,7 @@ from morula.jobs.provenance import checksum, checksums, circumstances
 from morula.jobs.run_folder import RunFolder
 from morula.jobs.tuning import changed
 from morula.jobs.yaml_lines import located
+from morula.measurement.csv_table import read_table
 from morula.methods.patch_scores import patch_scores
 from morula.training.monitors import Loss, Monitor, Score
 from morula.training.processes import first_process
@@ -36,6 +37,7 @@ from morula.workflows.moved_images import with_moved_images
 from morula.workflows.prepare import Prepared, prepare
 from morula.workflows.run_settings import RunSettings
 from morula.workflows.space import training_bytes
+from morula.workflows.training_parts import earlier_parts
 from morula.workflows.transfer import start_from
 from morula.workflows.trial import settled_start
 from morula.workflows.validation_scorer import ValidationScorer
@@ -219,8 +221,6 @@ def _stated(prepared: Prepared) -> Monitor | None:
 
 def _best_figure(folder: RunFolder, monitor: Monitor | None) -> float:
     """The best figure of a training, higher ones with a minus sign: lower is better."""
-    from morula.measurement.csv_table import read_table
-
     table = read_table(folder.logs / "training.csv")
     stated = () if monitor is None else (monitor.figure,)
     name = next(figure for figure in (*stated, "score", "validation_loss", "loss") if figure in table)
@@ -243,6 +243,7 @@ def _copy(source: str | Path, target: str | Path) -> None:
 
 def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
     """Write the resolved job and its provenance; yield the warnings."""
+    parts = earlier_parts(folder, prepared.job)
     yield FileWritten(folder.write_job(prepared.job), Artefact.JOB)
     yield Logged(prepared.summary_line())
     yield from map(Logged, prepared.notes)
@@ -257,7 +258,7 @@ def record(prepared: Prepared, folder: RunFolder) -> Iterator[Event]:
         yield Warned("training.emulated", f"{text}; leave it out, and the fastest precision of this computer is taken")
     facts = {"seed": prepared.train.seed, "job": checksum(folder.job_file), "inputs": checksums(prepared.files)}
     facts |= {"scale": " ".join(prepared.notes)} if prepared.notes else {}
-    folder.write_provenance({**facts, "precision": pick_precision(job.training.precision, device), **circumstances(device)})
+    folder.write_provenance({**facts, **parts, "precision": pick_precision(job.training.precision, device), **circumstances(device)})
     if time.monotonic() - began > 5:
         yield Logged(f"checksums of {len(prepared.files)} files took {time.monotonic() - began:.0f} s")
 
