@@ -571,6 +571,35 @@ EXACT |= {
     },
 }
 
+WEIGHT = "loaders.*.transformer.weight"
+WEIGHTED = {**OBJECTS, **WATCHED, "loaders.weight_internal_path": "weight", WEIGHT: [{"name": "ToTensor", "expand_dims": False}]}
+
+EXACT |= {
+    "weights of voxels that are moved": {
+        **WEIGHTED,
+        RAW: [STANDARD, FLIP, BEND],
+        LABEL: [FLIP, {**BEND, "spline_order": 0}, MASK],
+        WEIGHT: [FLIP, BEND],
+    },
+    "weights of classes and voxels": {
+        **FIVE,
+        **WATCHED,
+        "loss": {"name": "PixelWiseCrossEntropyLoss", "weight": [1.0, 2.0, 3.0, 4.0, 5.0], "ignore_index": 4},
+        "loaders.train.file_paths": [{"raw": "train.h5", "label": "train.h5", "weight": "second.h5"}],
+        "loaders.weight_internal_path": "weight",
+        "eval_metric.name": "MeanIoU",
+    },
+    "weights of single planes": {
+        **WEIGHTED,
+        "model.name": "UNet2D",
+        "loaders.raw_internal_path": "plane_raw",
+        "loaders.label_internal_path": "plane_label",
+        "loaders.weight_internal_path": "plane_weight",
+        "loaders.*.slice_builder": PLANES,
+    },
+    "weights that nothing reads": {"loaders.weight_internal_path": "nowhere"},
+}
+
 NOTED = {
     "three normalisations": ({RAW: [STANDARD, {"name": "Normalize"}, STANDARD]}, "loaders.train.transformer.raw"),
     "noise between the normalisations": ({RAW: [POISSON, STANDARD, POISSON]}, "loaders.train.transformer.raw"),
@@ -594,18 +623,13 @@ NOTED = {
     ),
     "first step": ({"trainer.num_iterations": 2}, "trainer.num_iterations"),
     "first epoch": ({"trainer.num_epoch": 1}, "trainer.num_epoch"),
-    "weight of each voxel": (
-        {
-            **FIVE,
-            "loss.name": "PixelWiseCrossEntropyLoss",
-            "loaders.train.file_paths": [{"raw": "train.h5", "label": "train.h5", "weight": "train.h5"}],
-            "loaders.*.transformer": {**CLASSES, "weight": [{"name": "ToTensor", "expand_dims": False}]},
-        },
-        "loss.name",
+    "weights of 0": ({**WEIGHTED, "loaders.weight_internal_path": "mask"}, "loaders.weight_internal_path"),
+    "weights that are moved otherwise": (
+        {**WEIGHTED, RAW: [STANDARD, BEND], LABEL: [BEND, MASK], WEIGHT: [{**BEND, "spline_order": 1}]},
+        "loaders.train.transformer.weight",
     ),
     "negative ignore_index": ({**FIVE, "loss.ignore_index": -1, "loaders.label_internal_path": "signed"}, "loss.ignore_index"),
     "resume": ({"trainer.resume": "start.pytorch"}, "trainer.resume"),
-    "weights of voxels": ({"loaders.weight_internal_path": "weight"}, "loaders.weight_internal_path"),
     "final_sigmoid": ({**FIVE, "model.final_sigmoid": True}, "model.final_sigmoid"),
     "validation normalisation": (
         {"loaders.val.transformer": {"raw": [{"name": "Normalize"}], "label": MASKS["label"]}},
@@ -614,6 +638,8 @@ NOTED = {
 }
 
 REFUSED = {
+    "weights that are normalised": ({**WEIGHTED, WEIGHT: [STANDARD]}, "loaders.train.transformer.weight"),
+    "several weights of a voxel": ({**WEIGHTED, "loaders.weight_internal_path": "two"}, "loaders.weight_internal_path"),
     "regression": ({"loss.name": "MSELoss"}, "loss.name"),
     "no final activation": ({"model.is_segmentation": False}, "loss.name"),
     "several raw data sets": ({"loaders.raw_internal_path": ["raw", "other_raw"]}, "loaders.raw_internal_path"),
@@ -713,6 +739,8 @@ def small(tmp_path_factory):
             file["signed"] = rng.integers(-1, 5, (8, 16, 16)).astype(np.int16)
             file["half"] = np.repeat(np.array([3, 1, 0], np.uint16), [4, 3, 1])[:, None, None].repeat(16, 1).repeat(16, 2)
             file["even"] = 2 * rng.integers(0, 5, (8, 16, 16)).astype(np.uint16)
+            file["weight"] = np.random.default_rng(2).uniform(0.1, 3.0, (8, 16, 16))
+            file["plane_weight"] = np.random.default_rng(3).uniform(0.1, 3.0, (1, 16, 16))
             file["plane_raw"] = rng.normal(size=(1, 16, 16)).astype(np.float32)
             file["plane_two"] = rng.normal(size=(2, 1, 16, 16)).astype(np.float32)
             file["plane_label"] = rng.integers(0, 5, (1, 16, 16)).astype(np.uint16)

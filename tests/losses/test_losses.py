@@ -302,6 +302,15 @@ def test_class_weights_equal_torch():
     assert ce(logits, target, channel_weights=weights.tolist()).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
+def test_cross_entropy_per_voxel_grows_with_the_weights():
+    logits, target = torch.randn(2, 3, 4, 4, dtype=torch.float64), torch.randint(0, 3, (2, 4, 4))
+    weight = torch.rand(2, 4, 4, dtype=torch.float64)
+    weight[0, 0] = 0
+    wanted = (functional.cross_entropy(logits, target, reduction="none") * weight).sum() / (weight > 0).sum()
+    torch.testing.assert_close(ce(logits, target, weight, per_voxel=True), wanted)
+    torch.testing.assert_close(ce(logits, target, 2 * weight, per_voxel=True), 2 * wanted)
+
+
 def test_class_numbers_of_any_dtype_and_shape():
     logits, target, weight = example("ce")
     expected = ce(logits, target, weight).item()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import morula
 from morula.jobs.load import load_job
@@ -162,3 +163,58 @@ def test_a_mask_of_another_shape_is_refused(folder: Path) -> None:
     morula.write(folder / "train/other/v.tif", np.ones((16, 64, 60), np.uint8), axes="ZYX", labels=True)
     with raises("images.labels_do_not_match", key="images.train.mask"):
         prepare(load_job(_job(folder, more=", mask: train/other", value="", labels="labels")))
+
+
+def _weighted(folder: Path, weights: np.ndarray, axes: str = "ZYX") -> Path:
+    (folder / "train/weights").mkdir(exist_ok=True)
+    morula.write(folder / "train/weights/v_weights.tif", weights, axes=axes, overwrite=True)
+    return _job(folder, more=", weights: train/weights", value="", labels="labels")
+
+
+def test_weights_multiply_those_of_the_voxels(folder: Path) -> None:
+    values = np.random.default_rng(3).uniform(0, 4, (16, 64, 64)).astype(np.float32)
+    plain = prepare(load_job(_job(folder, value="", labels="labels"))).train
+    weighted = prepare(load_job(_weighted(folder, values))).train
+    for index in range(3):
+        _, box = weighted.place(0, index)
+        one, two = plain.sample(0, index), weighted.sample(0, index)
+        np.testing.assert_allclose(two["weights"], one["weights"] * values[box.slices], rtol=1e-6)
+        np.testing.assert_array_equal(two["targets"], one["targets"])
+
+
+def test_weights_move_with_the_image(folder: Path) -> None:
+    job = _weighted(folder, np.asarray(morula.read(folder / "train/raw/v.tif")).astype(np.float32))
+    moved = ["augment=[flip, rotate90, {rotate: {degrees: 30}}]", "sampling.normalise={kind: fixed}", "method.channels=[F]"]
+    data = prepare(load_job(job, overrides=moved)).train
+    for index in range(3):
+        sample = data.sample(0, index)
+        inside = sample["weights"][0] > 0
+        assert inside.mean() > 0.5
+        np.testing.assert_allclose(sample["weights"][0][inside], sample["image"][0][inside], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "axes", "code", "key"),
+    [
+        (-1, (16, 64, 64), "ZYX", "weights.value", "images.train"),
+        (np.nan, (16, 64, 64), "ZYX", "weights.value", "images.train"),
+        (1, (16, 64, 60), "ZYX", "images.labels_do_not_match", "images.train.weights"),
+    ],
+)
+def test_wrong_weights_are_rejected(folder: Path, value: float, shape: tuple[int, ...], axes: str, code: str, key: str) -> None:
+    weights = np.ones(shape, np.float32)
+    weights[0, 0, 0] = value
+    with raises(code, key=key):
+        prepare(load_job(_weighted(folder, weights, axes)))
+
+
+@pytest.mark.parametrize(
+    ("images", "code", "key"),
+    [
+        ("{train: {raw: a, weights: b}}", "images.labels_missing", "images.train.weights"),
+        ("{train: {raw: a, labels: b}, test: {raw: c, labels: d, weights: e}}", "images.test_weights", "images.test.weights"),
+    ],
+)
+def test_weights_without_effect_are_rejected(images: str, code: str, key: str) -> None:
+    with raises(code, key=key):
+        load_job({"method": "channels", "images": yaml.safe_load(images)})

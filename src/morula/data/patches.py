@@ -48,7 +48,7 @@ class Source:
             several channels are passed on together.
         name: name in messages.
         classes: second label image, of classes.
-        weights: image of factors for the loss.
+        weights: image of factors for the loss, interpolated as the image is.
         unlabelled: label of unannotated voxels.
         region: the box that may be read; the whole image when left out.
     """
@@ -425,7 +425,7 @@ class PatchDataset:
             if source.classes is not None:
                 parts.append(Layer("classes", source.classes, 0, np.uint32, margin=True))
             if source.weights is not None:
-                parts.append(Layer("weights", source.weights, self.orders.get("weights", 1)))
+                parts.append(Layer("weights", source.weights, self.orders.get("weights", self.sampling.spline_order)))
             layers.append(parts)
         # one budget for the images of all sources, in order
         images = iter(cache_in_memory([layer.image for parts in layers for layer in parts], self.cache))

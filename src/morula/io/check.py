@@ -52,6 +52,23 @@ def check_image(image: Image) -> list[str]:
     return found + _doubtful_edges(image, name)
 
 
+def check_weights(weights: Image) -> None:
+    """Check that factors of the loss are finite and not negative; lazy images are read block by block.
+
+    Raises:
+        DataError: when they are not.
+
+    Examples:
+        >>> from morula.core.axes import Axes
+        >>> check_weights(Image(np.array([[0.0, 2.5]]), Axes("YX")))
+    """
+    for block in iterate_blocks(weights.data):
+        bad = block.size - int(np.count_nonzero((block >= 0) & (block < np.inf)))
+        if bad:
+            rule, remedy = f"holds negative, infinite or NaN weights ({bad} of {block.size} in one block)", "Write 0 where nothing counts."
+            raise DataError("weights.value", rule, file=weights.source, remedy=remedy)
+
+
 def _doubtful_edges(image: Image, name: str) -> list[str]:
     """A warning about edge lengths that no microscope has; usually the unit is wrong."""
     if image.voxel_size is None or image.voxel_size.unit == "pixel":

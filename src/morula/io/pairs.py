@@ -29,7 +29,7 @@ Place: TypeAlias = str | os.PathLike[str]
 
 _WORDS = re.compile(
     "raw|im|img|imgs|image|images|input|data|vol|volume|label|labels|lbl|lab|mask|masks|seg|segm|segmentation|gt|groundtruth|ground|truth|"
-    "ann|annotation|annotations|instance|instances|target|cp|man|manual|roi|rois|roiset|objects"
+    "ann|annotation|annotations|weight|weights|instance|instances|target|cp|man|manual|roi|rois|roiset|objects"
 )
 
 

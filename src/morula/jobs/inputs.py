@@ -16,18 +16,18 @@ from morula.nn.options import AUTO
 
 
 def inputs_of(job: Job) -> Iterator[str]:
-    """Images, labels, classes and masks of a job, and the weights that it starts from."""
+    """Images, labels, classes, masks and weights of a job, and the weights that it starts from."""
     yield from images_of(job)
     if job.network.from_ not in (None, AUTO):
         yield str(place_of(str(job.network.from_)))
 
 
 def images_of(job: Job) -> Iterator[str]:
-    """Images, labels, classes and masks of a job."""
+    """Images, labels, classes, masks and weights of voxels of a job."""
     images = job.images
     for source in (images.train, images.validate_, images.test):
         if isinstance(source, Source):
-            for place in (source.raw, source.labels, source.classes, source.mask):
+            for place in (source.raw, source.labels, source.classes, source.mask, source.weights):
                 yield from (place,) if isinstance(place, str) else place or ()
 
 

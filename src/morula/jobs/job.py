@@ -35,6 +35,8 @@ class Source(Options):
     """Class images of the same names: in each object the number of its class."""
     mask: str | None = None
     """Masks of the same names for partially annotated images: where a mask is 0, nothing is learned or scored."""
+    weights: str | tuple[str, ...] | None = None
+    """Images of the same names that say how much each voxel counts in the loss: 1 as usual, 0 not at all."""
     axes: str | None = None
     """Axes of these files, where they are not those of `images.axes`."""
     pseudo: Pseudo | None = None
@@ -43,7 +45,7 @@ class Source(Options):
 
     @model_validator(mode="after")
     def _consistent(self) -> Source:
-        surplus = [name for name in ("classes", "mask") if getattr(self, name) is not None]
+        surplus = [name for name in ("classes", "mask", "weights") if getattr(self, name) is not None]
         if surplus and self.labels is None:
             raise OptionError("images.labels_missing", f"{surplus[0]} is given without labels", key=surplus[0], remedy="Give labels too.")
         if self.pseudo is not None and self.labels is not None:
@@ -125,6 +127,13 @@ class Images(Options):
             rule = "has no meaning for masks, whose components get new ids (images.components: true)"
             remedy = "Mark unannotated voxels in mask images (images.train.mask)."
             raise OptionError("images.components_and_ignore", rule, key="ignore_label", value=self.ignore_label, remedy=remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _no_weights_to_predict(self) -> Images:
+        if self.test is not None and self.test.weights is not None:
+            rule, remedy = "has no effect: nothing is learned from these images", "Leave it out, or state a mask of what is scored."
+            raise OptionError("images.test_weights", rule, key="test.weights", remedy=remedy)
         return self
 
     @field_validator("voxel_size")

@@ -182,7 +182,7 @@ def _with_absolute_paths(job: Job, folder: Path) -> Job:
         if not isinstance(source, Source):
             return source
         found: dict[str, str | tuple[str, ...]] = {}
-        for key in ("raw", "labels", "classes", "mask"):
+        for key in ("raw", "labels", "classes", "mask", "weights"):
             path = getattr(source, key)
             if isinstance(path, str):
                 found[key] = str(folder / path)

@@ -20,6 +20,7 @@ def ce_sums(
     *,
     ignore_value: float | None = None,
     channel_weights: Sequence[float] | None = None,
+    per_voxel: bool = False,
 ) -> Sums:
     """Cross-entropy after a softmax over channels, averaged over voxels with non-zero weight.
 
@@ -33,9 +34,11 @@ def ce_sums(
         weight: broadcastable to N(Z)YX or N1(Z)YX; voxels of weight 0 are left out.
         ignore_value: class number whose voxels are left out.
         channel_weights: weight of each class.
+        per_voxel: divide by the number of voxels with non-zero weight, not by the sum of their weights: voxels of twice the weight then
+            count twice as much even where all have the same weight.
 
     Returns:
-        Parts (2, 1): Σ w loss and Σ w. `ce` gives the value.
+        Parts (2, 1): Σ w loss and Σ w, or the number of voxels. `ce` gives the value.
 
     Raises:
         DataError: when target or weight do not fit the logits, or a class number has no channel.
@@ -52,7 +55,8 @@ def ce_sums(
     if class_weights is not None:
         counted = counted * logits.new_tensor(class_weights)[classes]
     loss = functional.cross_entropy(logits, classes, reduction="none")
-    return Sums(torch.stack([(loss * counted).sum()[None], counted.sum()[None]]), partial(channel_mean, channel_weights=None))
+    divisor = (counted != 0).sum().to(loss.dtype) if per_voxel else counted.sum()
+    return Sums(torch.stack([(loss * counted).sum()[None], divisor[None]]), partial(channel_mean, channel_weights=None))
 
 
 ce = plain_loss(ce_sums)

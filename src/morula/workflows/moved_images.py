@@ -35,7 +35,7 @@ def with_moved_images(stored: Job, folder: RunFolder, job: str | Path | Mapping[
     for name in _KEYS:
         before, now = getattr(images, name), getattr(given, name)
         if isinstance(before, Source) and isinstance(now, Source):
-            places = {key: getattr(now, key) for key in ("raw", "labels", "classes", "mask") if getattr(before, key) is not None}
+            places = {key: getattr(now, key) for key in ("raw", "labels", "classes", "mask", "weights") if getattr(before, key) is not None}
             images = images.model_copy(update={name: before.model_copy(update=places)})
     moved = stored.model_copy(update={"images": images})
     _check_present(moved, folder)

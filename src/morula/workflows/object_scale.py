@@ -80,7 +80,9 @@ class ObjectScale:
         if factors is None:
             return image
         labels, classes = (None if part is None else view_at_scale(part, factors, labels=True) for part in (image.labels, image.classes))
-        return replace(image, raw=view_at_scale(image.raw, factors), labels=labels, classes=classes)
+        raw, weights = (None if part is None else view_at_scale(part, factors) for part in (image.raw, image.weights))
+        assert raw is not None
+        return replace(image, raw=raw, labels=labels, classes=classes, weights=weights)
 
     def line(self, start: str, before: Sequence[Opened], after: Sequence[Opened]) -> str:
         """What is done with the training images, and why, as a line for the log."""

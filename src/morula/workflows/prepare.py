@@ -21,7 +21,7 @@ from morula.data.sampling import Grid, Validation, steps
 from morula.data.sampling import Options as PatchOptions
 from morula.data.split import limited, split_sources
 from morula.data.summary import middle, object_label_warnings
-from morula.io.check import check_image
+from morula.io.check import check_image, check_weights
 from morula.jobs.inputs import inputs_of, stored_inputs
 from morula.jobs.job import Job
 from morula.jobs.plan import plan
@@ -126,6 +126,8 @@ def prepare(job: Job) -> Prepared:
     normalise = resolved.sampling.normalise
     try:
         warnings += [text for source in [*sources, *held] for text in check_image(source.image)]
+        for weights in (source.weights for source in [*sources, *held] if source.weights is not None):
+            check_weights(weights)
         warnings += [text for source in sources for text in unfit(source, method)]
         if method.labelled and method.instances:
             labels = [(source.labels, source.unlabelled) for source in sources if source.labels is not None]

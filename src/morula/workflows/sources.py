@@ -29,13 +29,20 @@ from morula.workflows.result_files import point_name
 @dataclass(frozen=True)
 class Truth:
     """Files of the ground truth of an image; `time` is its time point where they are series, `values` whether the labels are an image whose
-    values are predicted."""
+    values are predicted, `weights` says how much voxels count in the loss."""
+
+    @property
+    def parts(self) -> dict[str, Path]:
+        """The files by their keys in a job."""
+        parts = {"labels": self.labels, "classes": self.classes, "mask": self.mask, "weights": self.weights}
+        return {key: file for key, file in parts.items() if file is not None}
 
     labels: Path
     classes: Path | None = None
     mask: Path | None = None
     time: int | None = None
     values: bool = False
+    weights: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +61,12 @@ class Opened:
     truth: Truth | None = None
     reading: str = ""
     time: int | None = None
+    weights: Image | None = None
 
     @property
     def files(self) -> list[str]:
         """The files of its parts, with the data set inside where there is one."""
-        more = () if self.truth is None else (self.truth.classes, self.truth.mask)
+        more = () if self.truth is None else (self.truth.classes, self.truth.mask, self.truth.weights)
         read = (None if part is None else part.source for part in (self.raw, self.labels))
         return [str(file) for file in (*read, *more) if file is not None]
 
@@ -71,7 +79,8 @@ class Opened:
 
     def patches(self, *, classes: bool = False) -> Source:
         """The source of patches; with `classes`, its classes too."""
-        return Source(self.raw, self.labels, self.name, classes=self.classes if classes else None, unlabelled=self.unlabelled)
+        shown = self.classes if classes else None
+        return Source(self.raw, self.labels, self.name, classes=shown, weights=self.weights, unlabelled=self.unlabelled)
 
 
 def open_source(
@@ -122,7 +131,8 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
     sides: dict[str, dict[Path, Path | None]] = {}
     names: dict[Path, str] = {}
     warnings: list[str] = []
-    for side, place in (("labels", source.labels), ("classes", source.classes), ("mask", source.mask)):
+    places = (("labels", source.labels), ("classes", source.classes), ("mask", source.mask), ("weights", source.weights))
+    for side, place in places:
         if place is None and side != "labels":
             continue
         try:
@@ -137,8 +147,8 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
     result: list[tuple[str, Path, Truth | None]] = []
     for raw, name in names.items():
         labels = sides["labels"][raw]
-        classes, mask = (sides.get(side, empty).get(raw) for side in ("classes", "mask"))
-        result.append((name, raw, None if labels is None else Truth(labels, classes, mask)))
+        classes, mask, weights = (sides.get(side, empty).get(raw) for side in ("classes", "mask", "weights"))
+        result.append((name, raw, None if labels is None else Truth(labels, classes, mask, weights=weights)))
     return result, warnings
 
 
@@ -153,7 +163,9 @@ def open_pair(name: str, raw: Path, truth: Truth | None, images: Images | None =
     else:
         chosen = {"level": images.level, "channel": images.channel, "time": images.time}
         image = read(raw, dataset=images.name_inside, **chosen, **_reading(images))  # type: ignore[arg-type]
-    return Opened(name, image) if truth is None else Opened(name, image, *open_truth(truth, image, images), truth)
+    if truth is None:
+        return Opened(name, image)
+    return Opened(name, image, *open_truth(truth, image, images), truth, weights=_open_weights(truth, image, images))
 
 
 def _time_points(name: str, raw: Path, truth: Truth | None, images: Images) -> list[Opened]:
@@ -166,9 +178,7 @@ def _time_points(name: str, raw: Path, truth: Truth | None, images: Images) -> l
     count = len(time_points(image))  # 1 where the job selects a time point
     if count == 1:
         return [open_pair(name, raw, truth, images)]
-    for what, file in () if truth is None else (("labels", truth.labels), ("classes", truth.classes), ("mask", truth.mask)):
-        if file is None:
-            continue
+    for what, file in () if truth is None else truth.parts.items():
         points = len(time_points(read_labels(file, shape=image.spatial_shape, **_reading(images, labels=True))))
         if points != count:
             rule = f"{'have' if what != 'mask' else 'has'} {points} time point{'s'[: points != 1]} but the image {raw} has {count}"
@@ -218,6 +228,23 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
     return mark_unannotated(labels, read(truth.mask, time=time, **reading), value), classes, value
 
 
+def _open_weights(truth: Truth, image: Image, images: Images | None) -> Image | None:
+    """How much the voxels of an image count in the loss; `None` where nothing is stated.
+
+    Raises:
+        DataError: for another shape than that of the image, or several channels.
+    """
+    if truth.weights is None:
+        return None
+    time = truth.time if images is None or truth.time is not None else images.time
+    weights = like(read(truth.weights, time=time, **_reading(images, labels=True)), image)
+    if weights.spatial_shape != image.spatial_shape or weights.n_channels != 1:
+        shown = f"{_times(weights.spatial_shape)} voxels and {weights.n_channels} channel(s)"
+        rule = f"have {shown}, but must have one channel of {_times(image.spatial_shape)} voxels, as the image {image.source}"
+        raise DataError("images.weights_shape", rule, file=truth.weights, remedy="Give one weight for each voxel.")
+    return weights
+
+
 class _Reading(TypedDict):
     axes: str | None
     voxel_size: VoxelSize | None
@@ -243,6 +270,7 @@ def flattened(opened: Sequence[Opened]) -> list[Opened]:
             raw=without_z(image.raw),
             labels=None if image.labels is None else without_z(image.labels),
             classes=None if image.classes is None else without_z(image.classes),
+            weights=None if image.weights is None else without_z(image.weights),
         )
         for image in opened
     ]

@@ -18,7 +18,7 @@ from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
 Section: TypeAlias = dict[str, Value]
 """A section of the native job."""
 
-RAW, LABEL = "loaders.train.transformer.raw", "loaders.train.transformer.label"
+RAW, LABEL, WEIGHT = (f"loaders.train.transformer.{part}" for part in ("raw", "label", "weight"))
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Training:
 
     def _volumes(self, name: PhaseName) -> list[Volume]:
         try:
-            return open_volumes(self.loaders, name)
+            return open_volumes(self.loaders, name, weights=self.job.weighted)
         except (DataError, MissingFileError, OSError):
             return []
 

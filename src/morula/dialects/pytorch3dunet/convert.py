@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from morula.core.errors import JobError, MissingFileError, Problem
+import numpy as np
+
+from morula.core.errors import DataError, JobError, MissingFileError, Problem
 from morula.core.location import split_location
 from morula.core.variants import VariantOptions
 from morula.data.augment.affine import Rotate
@@ -23,7 +25,7 @@ from morula.data.normalise import MinMax, Percentile, ZScore
 from morula.data.normalise import Options as Normalised
 from morula.dialects.converted import Converted, nested
 from morula.dialects.pytorch3dunet.conflicts import training_warnings
-from morula.dialects.pytorch3dunet.conversion import RAW, Notes, Section, Training, refuse
+from morula.dialects.pytorch3dunet.conversion import RAW, WEIGHT, Notes, Section, Training, refuse
 from morula.dialects.pytorch3dunet.convert_method import NEGATIVE, Method, method_of
 from morula.dialects.pytorch3dunet.job import Job
 from morula.dialects.pytorch3dunet.losses import ClassesLoss
@@ -35,7 +37,8 @@ from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, 
 from morula.dialects.pytorch3dunet.targets import LabelTransform, Relabel
 from morula.dialects.pytorch3dunet.transform_lists import Lists, parse_lists, spline_order, without_chance
 from morula.dialects.pytorch3dunet.transforms import RandomIntensity, native_scaling
-from morula.dialects.pytorch3dunet.volumes import Place, Volume, find_files, is_hdf5
+from morula.dialects.pytorch3dunet.volumes import Part, Place, Volume, data_sets, find_files, where
+from morula.io.blocks import iterate_blocks
 from morula.training.monitors import AnyMonitor
 from morula.training.options import Argument, Optimiser, Schedule, TorchSchedule
 
@@ -62,6 +65,7 @@ def convert(job: Job) -> Converted:
         del copied["sampling.scale_probability"]
     table: Any = nested(copied)
     images, method = _images(training), method_of(training)
+    _check_weights(training)
     if method.ignored is not None:
         images["ignore_label"] = method.ignored
     augmentations = [native for transform in training.lists.raw if (native := transform.augmentation()) is not None]
@@ -84,6 +88,8 @@ def convert(job: Job) -> Converted:
 
 # --- images ------------------------------------------------------------------------------------------------------------------------------
 
+_KEYS: dict[Part, str] = {"raw": "raw", "label": "labels", "weight": "weights"}
+
 
 def _images(training: Training) -> Section:
     loaders = training.loaders
@@ -91,44 +97,65 @@ def _images(training: Training) -> Section:
         if not isinstance(names, str) and len(names) > 1:
             raise refuse(f"loaders.{key}", "several data sets become channels", list(names))
     phases: tuple[tuple[str, PhaseName], ...] = (("train", "train"), ("validate", "val"), ("test", "test"))
-    return {native: _source(loaders, name) for native, name in phases if loaders.phase(name) is not None}
+    parts: tuple[Part, ...] = ("raw", "label", "weight") if training.job.weighted else ("raw", "label")
+    return {
+        native: _source(loaders, name, parts if name != "test" else parts[:1]) for native, name in phases if loaders.phase(name) is not None
+    }
 
 
-def _source(loaders: LoadersOptions, name: PhaseName) -> Section:
+def _source(loaders: LoadersOptions, name: PhaseName, parts: Sequence[Part]) -> Section:
     """Files of a phase; folders are replaced by the files that the original reads from them."""
-    phase, labels = loaders.phase(name), name != "test"
+    phase = loaders.phase(name)
     assert phase is not None
     if loaders.dataset == "DSB2018Dataset":
         folders = [Path(str(path)).expanduser().absolute() for path in phase.file_paths]
         raw, masks = ([str(folder / inner) for folder in folders] for inner in ("images", "masks"))
-        return {"raw": _one_or_all(raw), **({"labels": _one_or_all(masks)} if labels else {})}
+        return {"raw": _one_or_all(raw), **({"labels": _one_or_all(masks)} if "label" in parts else {})}
     try:
         places = find_files(phase, loaders)
     except MissingFileError:  # a job may be converted where its data are not
         places = list(phase.file_paths)
-    parts = [_file(loaders, place) for place in places]
-    truths = [label for _, label in parts if label is not None and labels]
-    return {"raw": _one_or_all([raw for raw, _ in parts]), **({"labels": _one_or_all(truths)} if truths else {})}
+    files = [_file(loaders, place, parts) for place in places]
+    return {_KEYS[part]: _one_or_all([file[part] for file in files]) for part in parts if all(part in file for file in files)}
+
+
+def _check_weights(training: Training) -> None:
+    """Refuse what changes the weights of voxels, and note what makes them count otherwise."""
+    volumes, lists = [*training.volumes, *training.held_volumes], training.lists
+    weights = [volume.weight for volume in volumes if volume.weight is not None]
+    if not weights:
+        return
+    for transform in lists.weight:
+        if native_scaling(transform) is not None or isinstance(transform, RandomIntensity | LabelTransform):
+            raise refuse(WEIGHT, f"{transform.name} changes the weights of voxels", transform.name)
+    if any(array.shape[0] > 1 for array in weights):
+        raise refuse("loaders.weight_internal_path", "voxels have several weights", training.loaders.weight_internal_path)
+    if training.moves_voxels and spline_order(lists.weight, 1) != spline_order(lists.raw, 1):
+        training.notes.add(WEIGHT, "weights are interpolated as the raw data are.")
+    if any(not np.all(block) for array in weights for block in iterate_blocks(array)):
+        text = "voxels of weight 0 count nowhere, neither in the mean of the loss nor in eval_metric."
+        training.notes.add("loaders.weight_internal_path", text)
 
 
 def _one_or_all(paths: Sequence[str]) -> str | list[str]:
     return paths[0] if len(paths) == 1 else list(paths)
 
 
-def _file(loaders: LoadersOptions, place: Place) -> tuple[str, str | None]:
-    """Native locations of the raw data and the labels of one volume."""
-    raw, label = (names if isinstance(names, str) else names[0] for names in (loaders.raw_internal_path, loaders.label_internal_path))
-    if isinstance(place, FileOptions):
-        return _inside(place.raw, raw), _inside(place.label, label) if place.label else None
-    path = Path(place).expanduser().absolute()
-    file, _ = split_location(path)
-    return _inside(place, raw), _inside(str(file), label) if is_hdf5(file) else str(path.parent.parent / label)
-
-
-def _inside(place: str, name: str) -> str:
-    """A file with the data set that is read, where it is HDF5 and none is named."""
-    file, inner = split_location(Path(place).expanduser().absolute())
-    return str(file) if inner is None and not is_hdf5(file) else f"{file}:/{inner or name}"
+def _file(loaders: LoadersOptions, place: Place, parts: Sequence[Part]) -> dict[Part, str]:
+    """Native locations of the parts of one volume."""
+    path, found = Path(place.raw if isinstance(place, FileOptions) else place).expanduser().absolute(), {}
+    for part in parts:
+        name = data_sets(part, loaders)[0]
+        try:
+            file, inner = where(place, path, part, name, loaders)
+        except MissingFileError:  # a job may be converted where its data are not
+            file, inner = path.parent.parent / name, None
+        except DataError:  # not named
+            continue
+        file, stated = split_location(file.expanduser().absolute())
+        within = inner or stated
+        found[part] = str(file) if within is None else f"{file}:/{within.strip('/')}"
+    return found
 
 
 # --- network -----------------------------------------------------------------------------------------------------------------------------

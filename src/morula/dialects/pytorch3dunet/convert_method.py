@@ -143,14 +143,15 @@ def _classes(training: Training, loss: ClassesLoss) -> Method:
     for transform in training.lists.label:
         if isinstance(transform, LabelTransform) and not isinstance(transform, LabelToTensor):
             raise refuse(LABEL, f"{transform.name} makes the classes of {loss.name}", transform.name)
-    found: Section = {"kind": "semantic", "classes": training.job.model.out_channels, "losses": {loss.native: 1.0}}
+    width = training.job.model.out_channels
+    found: Section = {"kind": "semantic", "classes": width, "losses": {loss.native: 1.0}}
     ignored, filtered = _value(training, loss.ignore_index), training.filtered
     # a label of the images counts as unlabelled for the filter of patches, too
     of_images = ignored if filtered is not None and ignored and filtered.ignore_index == ignored else None
     if ignored is not None and of_images is None:
         found["ignore"] = ignored
-    if isinstance(loss, PixelWiseCrossEntropyLoss):
-        training.notes.add("loss.name", "all voxels have the same weight; native jobs have no weights of voxels.")
+    if isinstance(loss, PixelWiseCrossEntropyLoss):  # a mean over voxels and classes
+        found |= {"losses": {loss.native: round(1 / width, 9)}, "loss_options": {loss.native: {"per_voxel": True}}}
     if isinstance(loss, CrossEntropyLoss) and loss.weight:
         found["class_weights"] = list(loss.weight)
     return Method(found, of_images, ignored, activation="softmax")

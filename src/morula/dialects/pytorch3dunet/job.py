@@ -74,6 +74,12 @@ class Job:
     remarks: tuple[Problem, ...]
     path: Path
 
+    @property
+    def weighted(self) -> bool:
+        """Whether voxels have weights in the training: the loss needs them, or they are named and have a list of transforms."""
+        learning, named = self.learning, self.loaders.weight_internal_path is not None
+        return learning is not None and (learning.loss.needs_weight or (named and bool(learning.train.transformer.weight)))
+
 
 @dataclass
 class _Reader:

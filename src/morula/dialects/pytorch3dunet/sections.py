@@ -122,7 +122,7 @@ class LoadersOptions(Section):
         native="`images.train.labels: FILE:/NAME`; several are refused",
     )
     weight_internal_path: Names | None = key(
-        None, "Data set of the weights of the voxels.", note="weights of voxels are left out; native jobs have only masks."
+        None, "Data set of the weights of the voxels, where `transformer.weight` is given.", native="`images.train.weights: FILE:/NAME`"
     )
     global_normalization: bool = key(
         False,

@@ -199,9 +199,8 @@ def prepare(job: Job) -> Prepared:
         torch.manual_seed(seed)
         network = Network(model_of(job.model))
     criterion, metric = learning.loss, learning.metric
-    weights = criterion.needs_weight or (loaders.weight_internal_path is not None and bool(learning.train.transformer.weight))
-    train = build_patches(loaders, "train", seed=seed, weights=weights)
-    held = build_patches(loaders, "val", seed=seed, weights=weights)
+    train = build_patches(loaders, "train", seed=seed, weights=job.weighted)
+    held = build_patches(loaders, "val", seed=seed, weights=job.weighted)
     _check_channels(job, train)
     # more workers than cores only wait for each other
     workers = min(loaders.num_workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

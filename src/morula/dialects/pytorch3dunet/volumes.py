@@ -174,6 +174,12 @@ def _listed(names: Names | None) -> tuple[str, ...]:
     return () if names is None else (names,) if isinstance(names, str) else names
 
 
+def data_sets(part: Part, loaders: LoadersOptions) -> tuple[str, ...]:
+    """Names of the data sets of a part of a volume."""
+    given: Names | None = getattr(loaders, f"{part}_internal_path")
+    return _listed(given) or (part,)
+
+
 def open_volumes(loaders: LoadersOptions, name: PhaseName, *, weights: bool = False) -> list[Volume]:
     """The volumes of a phase, opened but not read; with labels except for ``test``.
 
@@ -225,13 +231,13 @@ def channel_problems(volume: Volume, wanted: object, key: str) -> Iterator[Probl
 def open_volume(place: Place, loaders: LoadersOptions, *, labels: bool = False, weights: bool = False) -> Volume:
     """One volume of a job; see `open_volumes`."""
     path = Path(place.raw if isinstance(place, FileOptions) else place).expanduser()
-    raws = [_opened(*_where(place, path, "raw", name, loaders)) for name in _listed(loaders.raw_internal_path)]
+    raws = [_opened(*where(place, path, "raw", name, loaders)) for name in _listed(loaders.raw_internal_path)]
     raw = raws[0][0] if len(raws) == 1 else Stack([array for array, _ in raws], str(path))
     parts: dict[Part, tuple[Czyx, ...]] = {"label": (), "weight": ()}
     for part, wanted in (("label", labels), ("weight", weights)):
         if wanted:
-            given = _listed(getattr(loaders, f"{part}_internal_path")) or (part,)
-            parts[part] = tuple(open_array(*_where(place, path, part, name, loaders)) for name in given)  # type: ignore[arg-type, index]
+            names = data_sets(part, loaders)  # type: ignore[arg-type]
+            parts[part] = tuple(open_array(*where(place, path, part, name, loaders)) for name in names)  # type: ignore[arg-type, index]
     for part, arrays in parts.items():
         for array in arrays:
             if array.shape[1:] != raw.shape[1:]:
@@ -269,8 +275,20 @@ def _images_and_masks(place: Place, *, labels: bool) -> list[Volume]:
     ]
 
 
-def _where(place: Place, path: Path, part: Part, name: str, loaders: LoadersOptions) -> tuple[Path, str | None]:
-    """File and data set of one part of a volume."""
+def where(place: Place, path: Path, part: Part, name: str, loaders: LoadersOptions) -> tuple[Path, str | None]:
+    """File and data set of one part of a volume.
+
+    Args:
+        place: the volume.
+        path: its raw data.
+        part: the part.
+        name: of the data set.
+        loaders: the section.
+
+    Raises:
+        DataError: when the job names the other files of the volume but not this one.
+        MissingFileError: when there is no such file beside the raw data.
+    """
     if isinstance(place, FileOptions):
         own = place.raw if part == "raw" else place.label if part == "label" else place.weight
         if own is None:
