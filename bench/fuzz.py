@@ -48,7 +48,7 @@ def edited(content: bytes, edits: list[tuple[str, int, bytes]]) -> bytes:
 
 def fuzz(name: str, number: int) -> str:
     """Change one file of the corpus many times. Returns the name of a new file of the corpus that breaks the rule, or nothing."""
-    original, worst = (CORPUS / name).read_bytes(), dict[str, bytes]()
+    original, worst = (CORPUS / name).read_bytes(), list[tuple[str, bytes]]()
 
     @seed(number)
     @settings(
@@ -69,15 +69,16 @@ def fuzz(name: str, number: int) -> str:
             for kind in kind_of_file(name):
                 failure = attempt(BadInput(name, path, kind)).failure
                 if failure:
-                    worst["content"] = content
-                assert not failure, f"{name} as {kind}: {failure}"
+                    worst.append((f"{name} as {kind}: {failure}", content))
+                assert not failure
 
     try:
         reads()
-    except (AssertionError, Flaky) as error:  # peak memory grows once per process, so that it fails once
-        print(error, flush=True)
+    except (AssertionError, Flaky):  # peak memory grows once per process, so that it fails once
+        failure, content = worst[-1]
+        print(failure, flush=True)
         found = CORPUS / f"{number}_{name}"
-        found.write_bytes(worst["content"])
+        found.write_bytes(content)
         return found.name
     return ""
 
