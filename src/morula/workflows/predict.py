@@ -197,6 +197,7 @@ def segment_one(
     *,
     channels: Path | None = None,
     diameter: float | None = None,
+    raw_labels: bool = True,
 ) -> Iterator[Event]:
     """Predict one image and write its labels, its table and whatever else the job asks for.
 
@@ -207,18 +208,23 @@ def segment_one(
         hardware: what it is computed with.
         channels: file for the predicted channels, if they are to be saved.
         diameter: diameter of the objects in voxels, for a model that rescales images; estimated where it is left out.
+        raw_labels: also write the labels before refinement and filters, where there are any.
     """
     image = model.as_image(source.raw)
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
     if _needs_blocks(model, image, hardware.memory):
         found = yield from _in_blocks(model, image, source.reading, labels_file, hardware, channels=channels)
+        if raw_labels and model.job.objects.refine:
+            text = f"{labels_file}: labels before refinement are not written for an image that is decoded in blocks"
+            yield Warned("blocks.no_raw_labels", text)
     else:
         found = yield from _at_once(model, image, hardware, channels=channels, diameter=diameter)
     table = found.table
     # never new labels beside tables or outlines of earlier ones, whenever the process ends
     (exports,) = export_paths(labels_file, model.job.objects.export)
-    for file in [*(table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")), *exports.values()]:
+    tables = [table_path(labels_file, suffix) for suffix in ("", "_all", "_statistics")]
+    for file in [*tables, raw_labels_path(labels_file), *exports.values()]:
         discard_own(file)
     write_labels(labels_file, found.labels, image)
     yield FileWritten(labels_file, Artefact.LABELS)
@@ -236,7 +242,7 @@ def segment_one(
     yield FileWritten(table_path(labels_file), Artefact.TABLE, "" if model.method.instances else "one row per class")
     if exports:
         yield from write_exports(np.asarray(found.labels), table, image, exports)
-    yield from write_more_images(found, labels_file, image)
+    yield from write_more_images(found if raw_labels else replace(found, before=None), labels_file, image)
     found.finished()
     yield Logged(f"{source.name}: {len(table)} {'objects' if model.method.instances else 'classes'}")
 
@@ -284,10 +290,6 @@ def _in_blocks(
     found = yield from segment_in_blocks(model, image, store, hardware.executor, device=hardware.device, memory=limit)
     if channels is not None:
         yield _write_channels(channels, found.channels, image)
-    if model.job.objects.refine:
-        yield Warned(
-            "blocks.no_raw_labels", f"{labels_file}: labels before refinement are not written for an image that is decoded in blocks"
-        )
     before = found.unfiltered if model.job.objects.filter and not model.job.objects.refine else None
     return Segmented(found.labels, found.table, classes=found.classes, before=before, finished=store.remove)
 
@@ -319,12 +321,12 @@ def write_more_images(found: Segmented, labels_file: Path, image: Image) -> Iter
         yield FileWritten(file, Artefact.INTERMEDIATE, name)
 
 
-def outputs_of(model: Model, labels_file: Path, *, overwrite: bool, points: int = 1) -> list[Destination]:
+def outputs_of(model: Model, labels_file: Path, *, overwrite: bool, points: int = 1, raw_labels: bool = True) -> list[Destination]:
     """Everything that is written for an image, or for a series of time `points`: the labels, and tables and images beside them."""
     options, suffixes = model.job.objects, [""]
     suffixes += ["_all"] if options.filter else []
     suffixes += ["_statistics"] if options.measure.statistics else []
-    images = [raw_labels_path(labels_file)] if options.refine or options.filter else []
+    images = [raw_labels_path(labels_file)] if raw_labels and (options.refine or options.filter) else []
     images += [class_image_path(labels_file)] if model.method.object_classes is not None else []
     tables = [Destination(table_path(labels_file, suffix), proven=True) for suffix in suffixes]
     more = _intermediates_of(labels_file) if options.intermediates else []

@@ -352,7 +352,8 @@ def _each(model: Model, todo: _Todo, batch: UnfinishedBatch, settings: Settings,
             yield Logged(f"{image.name}: is finished, and is kept")
         else:
             one = segment_series if time_points(image.raw) > 1 else segment_one
-            steps = one(model, image, file, settings.hardware, diameter=settings.diameter)
+            kept = model.job.objects.intermediates
+            steps = one(model, image, file, settings.hardware, diameter=settings.diameter, raw_labels=kept)
             steps = below(image.name, batch.steps(image, _recorded(steps, file, checksums(image.files), facts)))
             yield from todo.failures.passing(image.name, steps, keep_going=settings.batch.keep_going)
         yield Progress(done, len(todo.opened), "image", image.name)
@@ -431,7 +432,9 @@ def _check_results(
     points = {image.name: time_points(image.raw) for image in todo.opened}
     for name, file in todo.new.items():
         replaced = overwrite or name in batch.begun
-        found = [*outputs_of(trained, file, overwrite=replaced, points=points[name]), Destination(provenance_path(file), proven=True)]
+        kept = trained.job.objects.intermediates
+        results = outputs_of(trained, file, overwrite=replaced, points=points[name], raw_labels=kept)
+        found = [*results, Destination(provenance_path(file), proven=True)]
         outputs |= {destination.path: destination for destination in found}
         taken += [destination.shown for destination in found if not (replaced or destination.adds) and os.path.lexists(destination.path)]
     check_apart(outputs.values(), read)

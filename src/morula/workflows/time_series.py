@@ -49,7 +49,7 @@ def first_point(source: Opened) -> Opened:
 
 
 def segment_series(
-    model: Model, source: Opened, labels_file: Path, hardware: Hardware, *, diameter: float | None = None
+    model: Model, source: Opened, labels_file: Path, hardware: Hardware, *, diameter: float | None = None, raw_labels: bool = True
 ) -> Iterator[Event]:
     """Segment all time points of an image; arguments as for `morula.workflows.predict.segment_one`."""
     count = time_points(source.raw)
@@ -61,13 +61,14 @@ def segment_series(
     for point, part in enumerate(parts):
         if store.noted(f"point_{point}") is None:
             one = replace(source, raw=take_time(source.raw, point))
-            steps = segment_one(model, one, part, hardware, diameter=diameter)
+            steps = segment_one(model, one, part, hardware, diameter=diameter, raw_labels=raw_labels)
             yield from (event for event in below(f"time {point}", steps) if not isinstance(event, FileWritten))
             store.note(f"point_{point}", {})
         yield Progress(point + 1, count, "time point", task=("time",))
     exports = export_paths(labels_file, model.job.objects.export, count)
     # never new labels beside tables or outlines of earlier ones, whenever the process ends
-    for file in [*(table_path(labels_file, suffix) for suffix in _TABLES), *(file for group in exports for file in group.values())]:
+    tables = [table_path(labels_file, suffix) for suffix in _TABLES]
+    for file in [*tables, raw_labels_path(labels_file), *(file for group in exports for file in group.values())]:
         discard_own(file)
     yield from _joined_images(parts, labels_file, source.raw)
     for suffix, kind in _TABLES.items():
