@@ -67,7 +67,7 @@ def test_blocks_give_the_labels_and_tables_of_the_whole(run2d: Path, image: Path
 
 def test_labels_before_refinement_are_not_written_in_blocks(run2d: Path, image: Path, tmp_path: Path) -> None:
     (source,) = sources_of(image)
-    events = list(segment_one(model_of(run2d, refine=["fill_holes"]), source, tmp_path / "cells.tif", Hardware(memory=MEMORY)))
+    events = list(segment_one(model_of(run2d, refine=["fill_holes"]), source, tmp_path / "cells.tif", Hardware("cpu", MEMORY)))
     assert any(isinstance(event, Warned) and event.code == "blocks.no_raw_labels" for event in events)
     assert not (tmp_path / "before").exists()
 
