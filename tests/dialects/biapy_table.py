@@ -111,6 +111,7 @@ def jobs(ndim: int) -> Iterator[tuple[str, Keys]]:
     yield from _training()
     yield from _objects(ndim)
     yield from _pretraining(ndim)
+    yield from _image_to_image(ndim)
 
 
 def _representations(ndim: int) -> Iterator[tuple[str, Keys]]:
@@ -254,3 +255,18 @@ def _pretraining(ndim: int) -> Iterator[tuple[str, Keys]]:
     masks: Keys = {**crappify, f"{SSL}.PRETEXT_TASK": "masking", "MODEL.ARCHITECTURE": "mae", **_TRANSFORMER}
     decoder: Keys = {"MODEL.MAE_DEC_HIDDEN_SIZE": 8, "MODEL.MAE_DEC_NUM_LAYERS": 1, "MODEL.MAE_DEC_NUM_HEADS": 2}
     yield from ((f"masking {kind}", {**masks, **decoder, "MODEL.MAE_MASK_TYPE": kind}) for kind in ("grid", "random"))
+
+
+def _image_to_image(ndim: int) -> Iterator[tuple[str, Keys]]:
+    """The images that are learned are the labels, as intensities."""
+    base: Keys = {"PROBLEM.TYPE": "IMAGE_TO_IMAGE", f"{SEG}.DATA_CHANNELS": None}
+    restoring = {name: more for name, more in _RESTORING.items() if ndim == 2 or name in ("dfcan", "rcan")}
+    for name, more in (_NETWORKS | restoring).items():
+        yield f"image {name}", {**base, "MODEL.ARCHITECTURE": name, **more}
+    for loss in ("MAE", "MSE", "SSIM", "W_MAE_SSIM", "W_MSE_SSIM"):
+        yield f"image loss {loss}", {**base, "LOSS.TYPE": loss}
+    norm = "DATA.NORMALIZATION"
+    yield from ((f"image {kind}", {**base, f"{norm}.TYPE": kind}) for kind in ("div", "scale_range", "custom"))
+    fixed: Keys = {f"{norm}.TARGET.ZERO_MEAN_UNIT_VAR.MEAN_VAL": 2.0, f"{norm}.TARGET.ZERO_MEAN_UNIT_VAR.STD_VAL": 1.5}
+    yield "image target", {**base, f"{norm}.TARGET.ENABLE": True, **fixed}
+    yield "image turned", {**base, "TEST.AUGMENTATION": True, "AUGMENTOR.ENABLE": True, "AUGMENTOR.RANDOM_ROT": True}

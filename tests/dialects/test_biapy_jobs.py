@@ -411,9 +411,8 @@ def test_differences_come_from_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("workflow", "offered"),
     [
-        ("DENOISING", "crappify"),
+        ("DENOISING", "IMAGE_TO_IMAGE"),
         ("SUPER_RESOLUTION", "crappify"),
-        ("IMAGE_TO_IMAGE", "train3dunet"),
         ("DETECTION", "[F, P]"),
         ("CLASSIFICATION", "DATA.N_CLASSES"),
     ],

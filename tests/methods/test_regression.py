@@ -1,7 +1,12 @@
 """Images from images: what is learned, what a run writes, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+import yaml
+from skimage.metrics import peak_signal_noise_ratio
 
 import morula
 from morula.io.read import read
@@ -11,6 +16,7 @@ from morula.measurement.csv_table import read_table
 from morula.methods.regression import Regression
 from morula.methods.regression_options import Options
 from morula.testing.errors import raises
+from morula.workflows.prepare import prepare
 
 JOB = """\
 images:
@@ -74,6 +80,37 @@ def test_targets_of_any_unit_are_learned_alike(folder, tmp_path):
     np.testing.assert_allclose(*errors, rtol=1e-2, atol=1e-2)
 
 
+def test_targets_on_the_scale_of_their_images(folder, tmp_path):
+    for number in range(4):  # whole numbers of another brightness in each image
+        image = read(folder / f"raw/{number}.tif").canonical()[0]
+        write(folder / f"bright/{number}.tif", (1000 * (number + 1) + 50 * image).astype(np.int16), axes="YX", overwrite=True)
+    method = "{kind: regression, units: image, losses: {mse: 0.5, ssim: 0.5}}"
+    text = JOB.format(labels="bright", method=method, monitor="psnr").replace("normalise: fixed", "normalise: {kind: zscore}")
+    job = {**yaml.safe_load(text.replace("raw: raw", "raw: bright")), "augment": [{"rotate": {"degrees": 30}}]}
+    job["prediction"] = {"tta": "flips"}
+    (folder / "units.yaml").write_text(yaml.safe_dump(job))
+    prepared = prepare(load_job(folder / "units.yaml"))
+    plain = replace(prepared.train, augmentations=())
+    for index in range(8):  # without a warp: the target by its own mean and deviation
+        number, box = plain.place(0, index)
+        target, whole = plain.sample(0, index)["targets"], prepared.train.sources[number].labels.canonical().astype(np.float64)
+        np.testing.assert_allclose(target, ((whole - whole.mean()) / whole.std())[(slice(None), *box.slices)], atol=1e-4)
+    assert len(np.unique(prepared.train.sample(0, 0)["targets"])) > 900  # interpolated, though the values are whole numbers
+    morula.run(folder / "units.yaml", output=tmp_path / "run")
+    model, raw = morula.load(tmp_path / "run"), read(folder / "bright/2.tif").canonical().astype(np.float64)
+    centre, spread = raw.mean(), raw.std()
+    batch = torch.from_numpy((raw - centre) / spread)[None].float()
+    with torch.inference_mode():
+        flips = [model.forward(batch.flip(axes)).flip(axes) for axes in ((), (2,), (3,), (2, 3))]
+    predicted = read(tmp_path / "run/predictions/2_predicted.tif").canonical()
+    np.testing.assert_allclose(predicted, sum(flips)[0].numpy() / 4 * spread + centre, rtol=1e-4)
+    np.testing.assert_allclose(predicted, model.predict(read(folder / "bright/2.tif")), rtol=1e-5)
+    scores = read_table(tmp_path / "run/scores.csv")
+    row = list(scores["image"]).index("2")
+    assert scores["psnr"][row] == pytest.approx(peak_signal_noise_ratio(raw, predicted, data_range=np.ptp(raw)), abs=1e-3)
+    assert scores["psnr"][row] > 20
+
+
 def test_another_number_of_channels(folder, tmp_path):
     with raises("targets.channels"):
         run(folder, tmp_path / "run", "masks", "regression", "mse")
@@ -92,8 +129,19 @@ def test_unannotated_voxels_have_no_weight():
         ({"losses": {"ce": 1.0}}, "loss.unknown"),
         ({"activation": "sigmoid", "scale": 2.0}, "regression.scaled_probability"),
         ({"losses": {"bce": 1.0}, "activation": "softmax"}, "loss.of_each_mask"),
+        ({"units": "image", "offset": 1.0}, "regression.units"),
+        ({"units": "image", "activation": "sigmoid"}, "regression.units"),
     ],
 )
 def test_losses_of_other_values(options, code):
     with raises(code):
         load_job({"images": {"train": {"raw": "a", "labels": "b"}}, "method": {"kind": "regression", **options}})
+
+
+@pytest.mark.parametrize("key", ["normalise", "renormalise"])
+def test_scales_that_cannot_be_found_again(folder, key):
+    document = yaml.safe_load(JOB.format(labels="brighter", method="{kind: regression, units: image}", monitor="psnr"))
+    document["sampling"][key] = {"kind": "zscore", "per": "patch"}
+    (folder / "patch.yaml").write_text(yaml.safe_dump(document))
+    with raises("regression.not_invertible"):
+        prepare(load_job(folder / "patch.yaml"))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import median_filter
 from skimage.metrics import structural_similarity as reference_ssim
 
 import morula
@@ -260,6 +261,20 @@ def test_crappify_writes_nothing_beside_the_images(images):
     assert sorted(path for path in images.rglob("*") if run not in (path, *path.parents)) == before
     assert sorted(path.name for path in (run / "predictions").iterdir()) == ["0_restored.tif", "0_worse.tif"]
     assert (run / "scores.csv").read_text().startswith("image,psnr,ssim,mae,mse,psnr_worse,ssim_worse,mae_worse,mse_worse\n")
+
+
+def test_predictions_of_crappify_are_turned_and_filtered(images):
+    options = {"tta": "flips", "median": [{"axes": "xy", "size": 3}]}
+    settings = {"method": {"kind": "crappify", "factor": 2}, "network": {"features": [4, 8]}, "prediction": options}
+    list(morula.iter_run(job(images, **settings), output=images / "run"))
+    model, image = morula.load(images / "run"), morula.read(images / "raw/0.tif")
+    scaling = model.scaling(image)
+    task = torch.from_numpy(model.method.task(scaling.apply(image.canonical()), np.random.default_rng((model.job.training.seed, 0))))[None]
+    with torch.inference_mode():
+        turned = sum(model.forward(task.flip(axes)).flip(axes) for axes in ((), (2,), (3,), (2, 3))) / 4
+    expected = scaling.undo(median_filter(turned[0].numpy(), size=(1, 3, 3)))
+    restored = np.asarray(morula.read(images / "run/predictions/0_restored.tif"))
+    assert np.abs(restored - expected[0]).max() <= 1  # rounded to whole numbers
 
 
 def test_worse_images_on_disk_follow_settings_and_images(images):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
@@ -155,6 +155,16 @@ class Normalisation:
         shape = (-1, *[1] * (array.ndim - 1))
         scale, offset = (np.asarray(values, np.float64).reshape(shape) for values in (self.scale, self.offset))
         return np.asarray(array * scale + offset, np.float32)
+
+    def with_channels(self, number: int) -> Normalisation:
+        """The record for images of another number of channels; channels that it lacks are on the scale of the first.
+
+        Examples:
+            >>> Normalisation((10.0, 0.0), (5.0, 1.0)).with_channels(3)
+            Normalisation(offset=(10.0, 0.0, 10.0), scale=(5.0, 1.0, 5.0), clip=None)
+        """
+        more = number - len(self.offset)
+        return replace(self, offset=(*self.offset, *self.offset[:1] * more)[:number], scale=(*self.scale, *self.scale[:1] * more)[:number])
 
     def as_dict(self) -> dict[str, object]:
         """The record as JSON types."""

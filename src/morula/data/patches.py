@@ -128,6 +128,7 @@ class PatchDataset:
         grids: positions of the patches in each source, instead of those of `sampling`.
         orders: order of the interpolation of ``image``, ``labels`` or ``weights``, where it is not that of `sampling` or of their type.
         label_type: type of integer labels. In unsigned types the label -1 is the largest value.
+        label_scales: normalisation of the labels of each source, where these are images.
         target_type: type of the targets; `None` for that which `targets` gives.
         random_targets: whether `targets` draws random numbers.
         renormalisation: of each patch, after its augmentations.
@@ -151,6 +152,7 @@ class PatchDataset:
     grids: Sequence[Boxes] | None = None
     orders: Mapping[str, int] = field(default_factory=dict)
     label_type: DTypeLike = np.uint32
+    label_scales: Sequence[Normalisation] = ()
     target_type: DTypeLike | None = np.float32
     random_targets: bool = False
     renormalisation: PatchNormalisation | None = None
@@ -355,7 +357,7 @@ class PatchDataset:
         if "weights" in layers:
             weights = weights * layers["weights"]
         if self.targets is not None:
-            sample |= self._encoded(source, layers, weights, there, self._rng(epoch, index, 2))
+            sample |= self._encoded(number, layers, weights, there, self._rng(epoch, index, 2))
         else:
             sample["weights"] = weights
         if self.pretext is not None:
@@ -363,9 +365,10 @@ class PatchDataset:
         return sample
 
     def _encoded(
-        self, source: Source, layers: Mapping[str, np.ndarray], weights: np.ndarray, there: np.ndarray, rng: np.random.Generator
+        self, number: int, layers: Mapping[str, np.ndarray], weights: np.ndarray, there: np.ndarray, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
         assert self.targets is not None
+        source = self.sources[number]
         inner = self._inner(there)
         around = any(inner.start)
         box = _bounds(there) if around and there[inner.slices].any() else Region.whole(there.shape)
@@ -379,6 +382,8 @@ class PatchDataset:
             extra["unlabelled"] = unlabelled
             # unannotated voxels have no weight in the loss
             weights = weights * ~_cut(unlabelled, box, inner)[None]
+        if self.label_scales:
+            labels = self.label_scales[number].apply(labels)
         if self.sampling.separate_parts:
             labels = np.stack([separate_parts(channel) for channel in labels])
         if around:

@@ -11,10 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from morula.core.errors import OptionError, Problem
-from morula.losses.ssim import ssim_sums
 from morula.losses.sums import Sums
 from morula.methods.crappify_options import Options
-from morula.methods.loss_sums import loss_sums
+from morula.methods.loss_sums import image_loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import JobSections
 from morula.methods.restoring import HEAD, Restoring
@@ -67,15 +66,10 @@ class Crappify(Restoring):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """One part per loss."""
-        parts = {}
-        for name, share in self.options.losses.items():
-            output, target, weight = outputs[HEAD], batch["targets"], batch["weights"]
-            if name == "ssim":
-                sums = ssim_sums(output, target, weight)
-                parts[name] = Sums(sums.parts, lambda part, value=sums.value, share=share: share * value(part))  # type: ignore[misc]
-            else:
-                parts[name] = loss_sums(name, output, target, weight, share=share)
-        return parts
+        return {
+            name: image_loss_sums(name, outputs[HEAD], batch["targets"], batch["weights"], share=share)
+            for name, share in self.options.losses.items()
+        }
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The degraded image."""

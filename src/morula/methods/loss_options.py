@@ -24,8 +24,8 @@ OF_PROBABILITIES = ("bce", "bce_dice", "dice", "generalized_dice")
 """Losses of values between 0 and 1 that come from a sigmoid."""
 
 
-def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
-    """Reject a loss that does not exist, or that this method cannot use.
+def check_losses(names: Iterable[str], *, without: Container[str] = (), more: Sequence[str] = ()) -> None:
+    """Reject a loss that does not exist, or that this method cannot use; `more` are losses that only this method has.
 
     Raises:
         OptionError: with the losses to choose from.
@@ -35,7 +35,7 @@ def check_losses(names: Iterable[str], *, without: Container[str] = ()) -> None:
         Traceback (most recent call last):
         morula.core.errors.OptionError: losses = 'bec': is not a loss; there are bce, dice, ... Did you mean 'bce'?
     """
-    known = [name for name in LOSSES.names if name not in without]
+    known = [*(name for name in LOSSES.names if name not in without), *more]
     for name in names:
         if name not in known:
             raise unknown_loss(name, known)

@@ -6,11 +6,36 @@ from torch import Tensor
 
 from morula.losses import LOSSES
 from morula.losses.rebalance import CLASS_WEIGHTED, class_weights
+from morula.losses.ssim import ssim_sums
 from morula.losses.sums import Activation, Sums, activate
 from morula.methods.loss_options import OF_CLASSES, ClassWeights, LossArguments
 
 OWN_ACTIVATION = ("bce", "bce_dice")
 """Losses that contain their activation, for numerical stability."""
+
+
+def image_loss_sums(
+    name: str,
+    output: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    *,
+    activation: Activation = "linear",
+    share: float = 1.0,
+    options: LossArguments | None = None,
+) -> Sums:
+    """The same as `loss_sums` for predicted images, with one loss more: `ssim`.
+
+    Examples:
+        >>> import torch
+        >>> image = torch.rand(1, 1, 8, 8)
+        >>> round(float(image_loss_sums("ssim", image, image, None).total), 6)
+        0.0
+    """
+    if name != "ssim":
+        return loss_sums(name, output, target, weight, activation=activation, share=share, options=options)
+    sums = ssim_sums(activate(output, activation), target, weight)
+    return Sums(sums.parts, lambda parts: share * sums.value(parts))
 
 
 def loss_sums(

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from morula.core.errors import DataError
+from morula.core.errors import DataError, Problem
+from morula.data.normalise import Fixed
 from morula.losses.sums import Sums, activate
-from morula.methods.loss_sums import loss_sums
+from morula.methods.loss_sums import image_loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.regression_options import Options
@@ -30,6 +31,11 @@ class Regression(Restoring):
     def probability_channels(self) -> bool:
         """Unless the output is linear."""
         return self.options.activation != "linear"
+
+    @property
+    def on_scale_of_image(self) -> bool:
+        """With the units of the image."""
+        return self.options.units == "image"
 
     @property
     def units(self) -> tuple[float, float]:
@@ -68,7 +74,7 @@ class Regression(Restoring):
         offset, scale = self.units
         targets = (batch["targets"] - offset) / scale
         return {
-            name: loss_sums(
+            name: image_loss_sums(
                 name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=own.loss_options.get(name)
             )
             for name, share in own.used_losses.items()
@@ -83,13 +89,30 @@ class Regression(Restoring):
     def needs_targets(cls, job: JobSections) -> bool:
         """For offset and scale, where the job leaves one of them out."""
         assert isinstance(job.method, Options)
-        return job.method.activation == "linear" and None in (job.method.offset, job.method.scale)
+        own = job.method
+        return own.activation == "linear" and own.units == "targets" and None in (own.offset, own.scale)
+
+    @classmethod
+    def job_problems(cls, job: JobSections) -> list[Problem]:
+        """Units of an image whose values cannot be found again."""
+        assert isinstance(job.method, Options)
+        own, again = job.sampling.normalise, job.sampling.renormalise
+        found = {
+            "sampling.normalise.per": own.per if not isinstance(own, Fixed) and own.per == "patch" else None,
+            "sampling.renormalise": None if again is None else again.kind,
+        }
+        rule, remedy = "cannot be undone, as units: image needs", "Normalise whole images, or write method.units: targets."
+        return [
+            Problem(key, rule, code="regression.not_invertible", value=value, remedy=remedy)
+            for key, value in found.items()
+            if value is not None and job.method.units == "image"
+        ]
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:
         """Offset and scale, and the number of channels of the images."""
         document = super().planned(job, facts, network).get("method", {})
-        units = dict(zip(("offset", "scale"), facts.targets, strict=True))
+        units = dict(zip(("offset", "scale"), facts.targets, strict=True)) if cls.needs_targets(job) else {}
         return {"method": {**document, **{key: value for key, value in units.items() if getattr(job.method, key) is None}}}
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

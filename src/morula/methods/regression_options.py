@@ -21,12 +21,15 @@ class Options(RestoringOptions):
     """Channels of the images to be predicted, which `images.train.labels` names."""
     activation: Literal["linear", "sigmoid", "softmax"] = "linear"
     """`linear`: any values. `sigmoid`: probabilities, of masks that may overlap. `softmax`: of masks that exclude each other."""
+    units: Literal["targets", "image"] = "targets"
+    """Units of the predicted images. `targets`: by `offset` and `scale`. `image`: each target is normalised as its image is, by its own
+    values, and a prediction gets the mean and spread of its image back; for targets of the same kind, such as an image with less noise."""
     offset: float | None = None
     """Value that is added to the output of the network, of the activation `linear`; left out: the mean of the targets."""
     scale: float | None = Field(None, gt=0)
     """Factor of the output before that; left out: the standard deviation of the targets. The losses compare the targets on this scale."""
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({})
-    """Losses by name with their weights in the sum; left out: `mse`, with `sigmoid` `bce_dice`, with `softmax` `dice`."""
+    """Losses by name with their weights in the sum, also `ssim`; left out: `mse`, with `sigmoid` `bce_dice`, with `softmax` `dice`."""
     loss_options: dict[str, LossArguments] = Field({})
     """Further arguments of losses by name, for example `{smooth_l1: {beta: 0.5}}`."""
 
@@ -37,7 +40,7 @@ class Options(RestoringOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
-        check_losses(self.losses, without=OF_CLASSES)
+        check_losses(self.losses, without=OF_CLASSES, more=("ssim",))
         check_loss_options(self.loss_options)
         wrong = [name for name in self.losses if name in OF_PROBABILITIES]
         if wrong and self.activation == "linear":
@@ -46,6 +49,9 @@ class Options(RestoringOptions):
         if self.activation != "linear" and (self.offset or self.scale not in (None, 1)):
             rule, remedy = "changes the values of probabilities", "Leave offset and scale out, or write activation: linear."
             raise OptionError("regression.scaled_probability", rule, key="activation", value=self.activation, remedy=remedy)
+        if self.units == "image" and (self.activation != "linear" or self.offset is not None or self.scale is not None):
+            rule, remedy = "takes the scale of the image, without activation, offset and scale", "Write units: targets, or leave them out."
+            raise OptionError("regression.units", rule, key="units", value=self.units, remedy=remedy)
         alone = [name for name in self.losses if name.startswith("bce")]
         if alone and self.activation == "softmax":
             rule, remedy = "learns each mask by itself, through a sigmoid", "Use dice or generalized_dice, or activation: sigmoid."

@@ -58,6 +58,11 @@ class TrainingTask(Configured):
         return False
 
     @property
+    def on_scale_of_image(self) -> bool:
+        """Whether targets are normalised as their images are, each by its own values, and predictions get the values of the image back."""
+        return False
+
+    @property
     def exclusive_channels(self) -> bool:
         """Whether the channels are classes that exclude each other, the background first."""
         return False

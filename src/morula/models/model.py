@@ -389,11 +389,14 @@ class Model:
         plan = self.plan(image.spatial_shape, available_memory(memory or self.job.prediction.memory, device), device)
         yield from self.tile_warnings(plan)
         with keep_freed_memory():  # tiles have equal sizes: freed memory is taken again at once, and need not return to the system
-            normalise = (scaling or self.scaling(image)).apply
-            predicted = yield from predict(image.lazy(), self.tiled(device), plan, normalise=normalise, out=out)
-        for filtering in self.job.prediction.median:
-            for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
+            scaling = scaling or self.scaling(image)
+            predicted = yield from predict(image.lazy(), self.tiled(device), plan, normalise=scaling.apply, out=out)
+        for channel in range(len(self.method.channels)):  # one at a time, because the prediction may be larger than the memory
+            for filtering in self.job.prediction.median:
                 predicted[channel] = median(np.asarray(predicted[channel]), filtering.axes, filtering.size)
+            if self.method.on_scale_of_image:
+                one = scaling.with_channels(channel + 1)
+                predicted[channel] = np.asarray(predicted[channel]) * one.scale[channel] + one.offset[channel]
         return predicted
 
     def tiled(self, device: str) -> TiledNetwork:

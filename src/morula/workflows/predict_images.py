@@ -12,6 +12,7 @@ import numpy as np
 from morula.core.allocator import keep_freed_memory
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.remark import code_of
+from morula.inference.median import median
 from morula.inference.memory import available_memory
 from morula.inference.predict import TiledNetwork, predict
 from morula.io.check import check_image
@@ -87,14 +88,15 @@ def _restore_one(
     yield from (Warned("images.unlike_training", text) for text in model.warnings(image))
     yield from (Warned("images.values", text) for text in check_image(source.raw))
     scaling, own = model.scaling(image), image.canonical()
-    task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
-    # the random part of the task depends on the seed and the image alone, so that a repeated prediction gives the same figures
-    result = yield from _restored(model, method, task, device=device, memory=memory)
     truth: np.ndarray | None = own
     if method.labelled:  # predicted in the units of the targets, and compared with these
+        predicted = yield from model.predict_steps(image, memory=memory, device=device, scaling=scaling)
         truth = None if source.labels is None else source.labels.canonical()
-        shown = method.pictures(own, task, result)
+        shown = method.pictures(own, own, np.asarray(predicted))
     else:
+        # the random part of the task depends on the seed and the image alone, so that a repeated prediction gives the same figures
+        task = method.task(scaling.apply(own), np.random.default_rng((model.job.training.seed, number)))
+        result = yield from _restored(model, method, task, device=device, memory=memory)
         pictures = method.pictures(own.astype(np.float32), method.in_units(task, scaling.undo), scaling.undo(result))
         # figures are computed from the values that are written, rounded to the type of the image
         shown = {name: in_type(picture, own.dtype) for name, picture in pictures.items()}
@@ -117,8 +119,13 @@ def _restored(model: Model, method: Restoring, task: np.ndarray, *, device: str,
     network = model.fast_network.to(device)
     plan = model.plan(task.shape[1:], available_memory(memory or model.job.prediction.memory, device), device)
     with keep_freed_memory():  # tiles of one size: freed blocks are used again instead of returned to the system
-        tiled = TiledNetwork(lambda batch: method.restore(network, batch), len(method.channels), device=device)
+        orientations, precision = model.orientations(), model.job.prediction.precision
+        tiled = TiledNetwork(
+            lambda batch: method.restore(network, batch), len(method.channels), orientations, device=device, precision=precision
+        )
         restored: np.ndarray = yield from predict(task, tiled, plan)
+    for filtering in model.job.prediction.median:
+        restored = np.stack([median(channel, filtering.axes, filtering.size) for channel in restored])
     return restored
 
 

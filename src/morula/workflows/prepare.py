@@ -321,6 +321,7 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
     again, held = job.sampling.renormalise, job.sampling.validation
     held_patch = job.sampling.patch_shape if held is None or held.patch is None else held.patch
     assert not isinstance(again, Fixed)
+    scales = _target_scales(sources, records, job, method)
     return PatchDataset(
         with_stored_inputs(sources, method.stored_input, job.training.seed),
         job.sampling.patch_shape if augment else held_patch,
@@ -333,7 +334,20 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
         pretext=method.pretext,
         renormalisation=None if again is None else PatchNormalisation((), (), options=again),
         with_labels=method.labelled and not augment and isinstance(job.training.monitor, Objects),
+        # targets on the scale of the image are intensities, whatever their type: they are interpolated where they are moved
+        orders={"labels": 1} if scales else {},
+        label_type=np.float32 if scales else np.uint32,
+        label_scales=scales,
     )
+
+
+def _target_scales(sources: Sequence[Source], records: Sequence[Normalisation], job: Job, method: Method) -> list[Normalisation]:
+    """The normalisation of each target: by its own values where images have theirs, else that of the images; none for other targets."""
+    targets = [source.labels for source in sources if source.labels is not None and method.on_scale_of_image]
+    normalise = job.sampling.normalise
+    if isinstance(normalise, Fixed) or normalise.per == "data_set":
+        return [record.with_channels(target.n_channels) for target, record in zip(targets, records, strict=False)]
+    return normalisations(targets, normalise)
 
 
 def _of_validation(sampling: Sampling) -> PatchOptions:

@@ -207,7 +207,7 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
     if image.source is not None:
         compare_orientations(Path(image.source), truth.labels)
     if truth.values:
-        labels, classes = read(truth.labels, **_reading(images)), None
+        labels, classes = read(truth.labels, **_reading(images, target=truth.labels)), None
     else:
         labels, classes = read_labels_and_classes(truth.labels, image.spatial_shape, **reading)
     if truth.classes is not None:
@@ -251,11 +251,14 @@ class _Reading(TypedDict):
     missing: Missing
 
 
-def _reading(images: Images | None, *, labels: bool = False) -> _Reading:
-    """Axes and voxel size as stated in the job."""
+def _reading(images: Images | None, *, labels: bool = False, target: Path | None = None) -> _Reading:
+    """Axes and voxel size as stated in the job; of an image that is predicted, channels may be absent or more than those of its image."""
     if images is None:
         return {"axes": None, "voxel_size": None, "missing": "error"}
     axes = images.axes.replace("C", "") if labels and images.axes else images.axes
+    if axes and target is not None and len(axes) != (dimensions := len(read(target, missing=images.missing).shape)):
+        plain = axes.replace("C", "")
+        axes = plain if len(plain) == dimensions else None
     size = None if images.voxel_size == "auto" else VoxelSize(**images.voxel_size)  # type: ignore[arg-type]
     return {"axes": axes, "voxel_size": size, "missing": images.missing}
 

@@ -102,6 +102,8 @@ def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections
     # classes, channels and boxes follow from the tensors, which cannot be wrong
     if method["kind"] == "semantic":
         method["classes"] = max(2, *network.heads.values())
+    elif method["kind"] == "regression":
+        method |= {"in_channels": network.in_channels, "channels": sum(network.heads.values()), **_units(data)}
     elif method["kind"] in ("masked_autoencoder", "crappify"):
         method["in_channels"] = network.in_channels
     if method["kind"] == "masked_autoencoder":
@@ -177,6 +179,9 @@ def _method(problem: Mapping[str, Value], model: Mapping[str, Value], settings: 
             return _instances(_inner(problem, "INSTANCE_SEG"), settings)
         case "SEMANTIC_SEG":
             return {"kind": "semantic"}
+        case "IMAGE_TO_IMAGE":
+            _check_linear(settings)
+            return {"kind": "regression"}
         case "SELF_SUPERVISED":
             section = _inner(problem, "SELF_SUPERVISED")
             if section.get("PRETEXT_TASK") == "masking":
@@ -191,8 +196,37 @@ def _method(problem: Mapping[str, Value], model: Mapping[str, Value], settings: 
                 "networks of this workflow are not supported",
                 key="PROBLEM.TYPE",
                 value=kind,
-                remedy="Networks for INSTANCE_SEG, SEMANTIC_SEG and SELF_SUPERVISED can be loaded.",
+                remedy="Networks for INSTANCE_SEG, SEMANTIC_SEG, SELF_SUPERVISED and IMAGE_TO_IMAGE can be loaded.",
             )
+
+
+def _check_linear(settings: Mapping[str, Value]) -> None:
+    """Refuse predicted images with an activation.
+
+    Raises:
+        ModelError: for another activation than linear.
+    """
+    stated = settings.get("head_activations")
+    others = {str(name) for name in stated if str(name) != "linear"} if isinstance(stated, Sequence) and not isinstance(stated, str) else ()
+    if others:
+        rule = "is an activation of the predicted image, which is not supported"
+        raise ModelError("checkpoint.activation", rule, key="PROBLEM.IMAGE_TO_IMAGE.OUTPUT_CHANNEL_ACT", value=sorted(others))
+
+
+def _units(data: Mapping[str, Value]) -> dict[str, Value]:
+    """What the values of a predicted image are: on the scale of its image, or of all targets (3.7)."""
+    norm = _inner(data, "NORMALIZATION")
+    target = _inner(norm, "TARGET")
+    if not target.get("ENABLE"):
+        return {"units": "image"}
+    kind = target.get("TYPE") or norm.get("TYPE", "zero_mean_unit_variance")
+    standard = kind == "zero_mean_unit_variance"
+    section = _inner(target, "ZERO_MEAN_UNIT_VAR" if standard else "PERC_CLIP")
+    low, high = (_numbers(section.get(name, -1.0)) for name in (("MEAN_VAL", "STD_VAL") if standard else ("LOWER_VALUE", "UPPER_VALUE")))
+    if len(set(low)) != 1 or len(set(high)) != 1:
+        rule = "has a scale for each channel of the targets, which is not supported"
+        raise ModelError("checkpoint.normalisation", rule, key="DATA.NORMALIZATION.TARGET", value=kind)
+    return {"offset": low[0], "scale": high[0] if standard else high[0] - low[0]}
 
 
 def _inner(section: Mapping[str, Value], name: str) -> Mapping[str, Value]:

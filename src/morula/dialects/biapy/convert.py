@@ -13,6 +13,7 @@ from morula.dialects.biapy.architectures import network_of
 from morula.dialects.biapy.augmentor import augmentations_of
 from morula.dialects.biapy.folds import Divided, divided_images, is_divided
 from morula.dialects.biapy.image_axes import axes_of
+from morula.dialects.biapy.image_to_image import regression_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.normalisation import normalisation_of
 from morula.dialects.biapy.objects import conditions_of, objects_of
@@ -84,6 +85,7 @@ _METHODS: Mapping[str, Callable[[Settings], dict[str, Value]]] = {
     "INSTANCE_SEG": method_of,
     "SEMANTIC_SEG": semantic_of,
     "SELF_SUPERVISED": pretraining_of,
+    "IMAGE_TO_IMAGE": regression_of,
 }
 
 
@@ -273,13 +275,13 @@ def _conditions(settings: Settings, part: str) -> list[Value]:
     if least != -1:
         if not 0 <= least <= 1:
             settings.wrong("biapy.out_of_range", former, "is not a share of a patch", "Write a number from 0 to 1, or -1 for all patches.")
-        if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
-            settings.remark(former, "there are no labels")
+        if settings.text("PROBLEM.TYPE") not in ("INSTANCE_SEG", "SEMANTIC_SEG"):
+            settings.remark(former, "there are no labels with a foreground")
             return []
         return [[f"foreground < {least!r}"]]
     if not settings.flag(f"{section}.ENABLE"):
         return []
-    known = ("mean", "min", "max", *(() if settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED" else ("foreground",)))
+    known = ("mean", "min", "max", *(("foreground",) if settings.text("PROBLEM.TYPE") in ("INSTANCE_SEG", "SEMANTIC_SEG") else ()))
     names = [str(name) for group in settings.items(f"{section}.PROPS") for name in as_list(group)]
     unknown = [name for name in names if name not in known]
     for name in unknown:

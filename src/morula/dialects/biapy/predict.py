@@ -12,6 +12,7 @@ from morula.core.atomic import atomic
 from morula.core.errors import DataError, JobError, ModelError
 from morula.core.events import Event, Warned
 from morula.dialects.biapy.convert import images_to_predict, prediction_of
+from morula.dialects.biapy.image_to_image import regression_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.objects import objects_of
 from morula.dialects.biapy.settings import Settings, read_settings
@@ -93,7 +94,9 @@ def model_of(settings: Settings) -> Model:
         "images": {"test": images_to_predict(settings, labelled=workflow != "SELF_SUPERVISED")},
         "prediction": prediction_of(settings),
     }
-    if workflow == "INSTANCE_SEG":
+    if workflow == "IMAGE_TO_IMAGE":
+        regression_of(settings)  # as with channels
+    elif workflow == "INSTANCE_SEG":
         method_of(settings)  # the channels are those of the checkpoint, but what is stated has to be right
         changes["objects"] = objects_of(settings)
     model = None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from morula.core.errors import JobError
 from morula.dialects.biapy.architectures import preset_sizes
+from morula.dialects.biapy.image_losses import losses_of
 from morula.dialects.biapy.instances import channels_of, stated_options
 from morula.dialects.biapy.objects import former_refinements, former_thresholds
-from morula.dialects.biapy.pretraining import losses_of, pretext_of
+from morula.dialects.biapy.pretraining import pretext_of
 from morula.dialects.biapy.settings import Settings
 from morula.dialects.biapy.table import FILTER, KEYS, POST, REFINEMENT, SEG
 from morula.dialects.converted import Value
@@ -35,8 +36,9 @@ def in_todays_keys(settings: Settings) -> dict[str, Value]:
     elif settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
         # the documents and the program have different defaults
         found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = pretext_of(settings)
-        if "LOSS.TYPE" in settings:
-            found["LOSS.TYPE"] = list(losses_of(settings))
+    if settings.text("PROBLEM.TYPE") in ("SELF_SUPERVISED", "IMAGE_TO_IMAGE") and "LOSS.TYPE" in settings:
+        names, weights = losses_of(settings)
+        found |= {"LOSS.TYPE": list(names)} | ({"LOSS.WEIGHTS": list(weights)} if len(names) > 1 else {})
     if (least := settings.number("DATA.TRAIN.MINIMUM_FOREGROUND_PER")) >= 0:
         section = "DATA.TRAIN.FILTER_SAMPLES"
         found |= {

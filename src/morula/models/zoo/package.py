@@ -93,7 +93,15 @@ def write_package(path: str | Path, model: Model, image: np.ndarray, about: Abou
 
 
 def exportable(model: Model) -> nn.Module:
-    """The network of a model with its activations, NC(Z)YX to NK(Z)YX, on the CPU."""
+    """The network of a model with its activations, NC(Z)YX to NK(Z)YX, on the CPU.
+
+    Raises:
+        ModelError: when its predictions get the scale of their image, which a package cannot say.
+    """
+    if model.method.on_scale_of_image:
+        rule = "cannot be exported: predictions get the scale of their image, which a package cannot say"
+        remedy = "Share the run folder as it is, or train with method.units: targets."
+        raise ModelError("zoo.units", rule, key="method.units", value="image", remedy=remedy)
     fused = fuse_for_inference(model.network.for_prediction().cpu())
     return with_activation(fused, model.method.activate)
 

@@ -196,7 +196,8 @@ class ResultsTree:
     def _image(self, event: FileWritten) -> Iterator[Event]:
         image = event.path.stem.removesuffix(f"_{event.note}")
         # MAE_checks is the native folder, too; 3.7 has the same images in per_image
-        name = {"restored": image, "reconstruction": image, "original": "", "worse": ""}.get(event.note, event.path.stem)
+        names = {**dict.fromkeys(("predicted", "restored", "reconstruction"), image), "original": "", "worse": ""}
+        name = names.get(event.note, event.path.stem)
         if name:
             yield from link(event.path, self._place(self.images, f"{name}{event.path.suffix}"))
         elif event.note == "worse" and (folder := self._source_folder("TEST")) is not None:

@@ -40,6 +40,8 @@ SECTIONS: Mapping[str, str] = {
     "PROBLEM.SELF_SUPERVISED.": "PROBLEM.TYPE=SELF_SUPERVISED",
     "DATA.TEST.": "TEST.ENABLE",
     "PROBLEM.SEMANTIC_SEG.": "PROBLEM.TYPE=SEMANTIC_SEG",
+    "PROBLEM.IMAGE_TO_IMAGE.": "PROBLEM.TYPE=IMAGE_TO_IMAGE",
+    "DATA.NORMALIZATION.TARGET.": "PROBLEM.TYPE=IMAGE_TO_IMAGE",
     # flows are either those of Cellpose or those of Omnipose
     f"{SEG}.OMNIPOSE.": f"{SEG}.CELLPOSE.TYPE=omnipose",
     **{f"{SEG}.CELLPOSE.{name}": f"{SEG}.CELLPOSE.TYPE=cellpose" for name in ("FG_THRESH", "FLOW_THRESHOLD", "N_STEPS", "DIAM")},

@@ -10,7 +10,7 @@ from morula.dialects.converted import Value
 # refused instead of ignored: results would be those of other images than the job describes
 _PREPROCESS = ("cannot be obeyed: images are not changed before training", "Change the images first, or rely on the normalisation.")
 _NORM = "DATA.NORMALIZATION"
-_CLIP = f"{_NORM}.PERC_CLIP"
+_CLIP, _TARGET = f"{_NORM}.PERC_CLIP", f"{_NORM}.TARGET"
 _SYNAPSES = "it belongs to PROBLEM.INSTANCE_SEG.TYPE synapses, which is not supported"
 
 
@@ -143,7 +143,7 @@ _VALIDATION = (
 
 _TEST = (
     *_images("TEST"),
-    Key("DATA.TEST.LOAD_GT", False, target="images.test.labels", condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG"),
+    Key("DATA.TEST.LOAD_GT", False, target="images.test.labels", condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG|IMAGE_TO_IMAGE"),
     Key("DATA.TEST.USE_VAL_AS_TEST", False, target="images.test", condition="TEST.ENABLE"),
     Key("DATA.TEST.CHECK_DATA", True, no_effect="images and labels are always checked"),
     Key("DATA.TEST.OVERLAP", [0.0], target="prediction.overlap"),
@@ -193,18 +193,21 @@ _NORMALISATION = (
         for name in ("LOWER", "UPPER")
     ),
     *(Key(f"{_CLIP}.{name}_VALUE", [-1.0], target="sampling.normalise", condition=f"{_CLIP}.ENABLE") for name in ("LOWER", "UPPER")),
-    *unused(
-        f"{_NORM}.TARGET",
-        {
-            "ENABLE": False,
-            "TYPE": "",
-            "PERC_CLIP.ENABLE": False,
-            "PERC_CLIP.LOWER_VALUE": [-1.0],
-            "PERC_CLIP.UPPER_VALUE": [-1.0],
-            "ZERO_MEAN_UNIT_VAR.MEAN_VAL": [-1.0],
-            "ZERO_MEAN_UNIT_VAR.STD_VAL": [-1.0],
-        },
-        "targets are not normalised",
+    Key(f"{_TARGET}.ENABLE", False, target="method.scale"),
+    Key(
+        f"{_TARGET}.TYPE",
+        "",
+        ("", "zero_mean_unit_variance", "scale_range", "div"),
+        target="method.scale",
+        condition=f"{_TARGET}.ENABLE",
+    ),
+    Key(f"{_TARGET}.PERC_CLIP.ENABLE", False, target="method.scale", condition=f"{_TARGET}.ENABLE"),
+    *(
+        Key(f"{_TARGET}.{name}", [-1.0], target=f"method.{ours}", condition=f"{_TARGET}.ENABLE")
+        for name, ours in (
+            *(("PERC_CLIP.LOWER_VALUE", "offset"), ("PERC_CLIP.UPPER_VALUE", "scale")),
+            *(("ZERO_MEAN_UNIT_VAR.MEAN_VAL", "offset"), ("ZERO_MEAN_UNIT_VAR.STD_VAL", "scale")),
+        )
     ),
 )
 

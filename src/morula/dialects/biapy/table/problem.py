@@ -261,8 +261,10 @@ _SELF_SUPERVISED = (
     Key(f"{_SSL}.NOISE", 0.2, target="method.noise", condition=f"{_PRETEXT}=crappify", convert=same),
 )
 
-_REPAIR = "PROBLEM.IMAGE_TO_IMAGE.MEMBRANE_REPAIR"
-# keys of a workflow that is refused as a whole are listed all the same: files that BiaPy writes hold every key
+_I2I = "PROBLEM.IMAGE_TO_IMAGE"
+_REPAIR = f"{_I2I}.MEMBRANE_REPAIR"
+_NO_REPAIR = f"{_REPAIR}.ENABLE is not set"
+# keys of what is refused as a whole are listed all the same: files that BiaPy writes hold every key
 _AUGMENTED: dict[str, dict[str, bool | float | tuple[float, float]]] = {
     "GAP_AUG": {"ENABLE": False, "PROB": 0.5, "LENGTH_RANGE": (0.3, 1.0), "THICKNESS_RANGE": (4, 9), "N_LINES": (1, 3)},
     "BRIDGE_AUG": {"ENABLE": False, "PROB": 0.3, "LENGTH_RANGE": (0.3, 1.0), "THICKNESS_RANGE": (4, 9), "N_LINES": (1, 3)},
@@ -304,29 +306,38 @@ _OTHER_WORKFLOWS = (
         "it belongs to the workflow DENOISING",
     ),
     Key("PROBLEM.SUPER_RESOLUTION.UPSCALING", (), no_effect="it belongs to the workflow SUPER_RESOLUTION"),
-    *unused(
-        "PROBLEM.IMAGE_TO_IMAGE",
-        {
-            "CHANNELS_PER_HEAD_INFO": [],
-            "SEPARATED_DECODERS_PER_HEAD": False,
-            "SEPARATED_DECODERS_DIVIDE_FEATURE_MAPS": False,
-            "OUTPUT_CHANNELS": 1,
-            "MULTIPLE_RAW_ONE_TARGET_LOADER": False,
-            "OUTPUT_CHANNEL_ACT": [],
-        },
-        "it belongs to the workflow IMAGE_TO_IMAGE",
+    Key(f"{_I2I}.OUTPUT_CHANNELS", 1, target="method.channels"),
+    Key(f"{_I2I}.CHANNELS_PER_HEAD_INFO", [], target="method.channels"),
+    Key(f"{_I2I}.OUTPUT_CHANNEL_ACT", [], target="method.activation"),
+    Key(
+        f"{_I2I}.SEPARATED_DECODERS_PER_HEAD",
+        False,
+        refuse=("cannot be obeyed: all channels of a predicted image have one decoder", "Leave it out, or write one job per image."),
+    ),
+    Key(f"{_I2I}.SEPARATED_DECODERS_DIVIDE_FEATURE_MAPS", False, no_effect=f"{_I2I}.SEPARATED_DECODERS_PER_HEAD is not set"),
+    Key(
+        f"{_I2I}.MULTIPLE_RAW_ONE_TARGET_LOADER",
+        False,
+        refuse=(
+            "cannot be obeyed: each image has a target of its own",
+            "Give each image a target of the same name, copied or linked as often as needed.",
+        ),
+    ),
+    Key(
+        f"{_REPAIR}.ENABLE",
+        False,
+        refuse=("cannot be obeyed: segmented membranes are not repaired", "Write INSTANCE_SEG with DATA_CHANNELS [A] for affinities."),
     ),
     *unused(
         _REPAIR,
         {
-            "ENABLE": False,
             "SOURCE_CHANNELS": ["membrane", "raw"],
             "DERIVED_CHANNELS": ["skeleton_dt", "hessian_blob", "meijering"],
             "DERIVED_CHANNELS_EXTRA_OPTS": [{}],
             "DATA_CHANNELS": ["A", "I"],
             "DATA_CHANNELS_EXTRA_OPTS": [{}],
         },
-        "it belongs to the workflow IMAGE_TO_IMAGE",
+        _NO_REPAIR,
     ),
     *unused(
         f"{_REPAIR}.POSTPROCESS",
@@ -338,13 +349,9 @@ _OTHER_WORKFLOWS = (
             "MERGE_QUANTILE": 50.0,
             "MIN_EDGE_VOXELS": 5,
         },
-        "it belongs to the workflow IMAGE_TO_IMAGE",
+        _NO_REPAIR,
     ),
-    *(
-        row
-        for section, defaults in _AUGMENTED.items()
-        for row in unused(f"{_REPAIR}.{section}", defaults, "it belongs to the workflow IMAGE_TO_IMAGE")
-    ),
+    *(row for section, defaults in _AUGMENTED.items() for row in unused(f"{_REPAIR}.{section}", defaults, _NO_REPAIR)),
 )
 
 PROBLEM: tuple[Key, ...] = (
