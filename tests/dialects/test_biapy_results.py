@@ -129,6 +129,19 @@ def test_results_of_post_processing(tmp_path: Path) -> None:
     assert (out / "per_image/nuclei_000.tif").stat().st_ino == (out / "predictions/nuclei_000.tif").stat().st_ino
 
 
+def test_a_job_that_only_tests_has_the_scores_of_the_one_that_trained(tmp_path: Path) -> None:
+    keys = keys_of(tmp_path)
+    run(tmp_path, keys | {"TEST.ENABLE": False})
+    for number, stated in enumerate(([0.3, 0.5, 0.75], [0.6]), start=1):
+        more = {"TEST.MATCHING_STATS_THS": stated} if number > 1 else {}  # the first is the default of BiaPy
+        checkpoint = str(tmp_path / "out/inst/checkpoints/inst_1-checkpoint-best.pth")
+        tested: Keys = {"TRAIN.ENABLE": False, "MODEL.LOAD_CHECKPOINT": True, "PATHS.CHECKPOINT_FILE": checkpoint, **more}
+        run(tmp_path, keys | tested, number=number + 1)
+        metrics = read_table(tmp_path / f"out/inst/results/inst_{number + 1}/test_results_metrics.csv")
+        assert [name.split()[0] for name in metrics if name.endswith(" TH fp")] == [f"{value:g}" for value in stated]
+        assert metrics["file"].tolist() == ["nuclei_000.tif"]
+
+
 def test_the_checkpoint_is_the_model_with_the_names_of_biapy(tmp_path: Path) -> None:
     run(tmp_path, keys_of(tmp_path) | {"AUGMENTOR.AUG_SAMPLES": False, "TRAIN.EPOCHS": 1, "TEST.ENABLE": False})
     path = tmp_path / "out/inst/checkpoints/inst_1-checkpoint-best.pth"

@@ -90,15 +90,15 @@ def model_of(settings: Settings) -> Model:
         remedy = "Check the path; relative paths start at the current folder."
         settings.wrong("biapy.no_checkpoint", "PATHS.CHECKPOINT_FILE", "does not exist", remedy)
     # images, tiles and decoder come from the job; network, channels and normalisation from the checkpoint
-    changes: dict[str, Value] = {
+    changes: dict[str, dict[str, Value]] = {
         "images": {"test": images_to_predict(settings, labelled=workflow != "SELF_SUPERVISED")},
         "prediction": prediction_of(settings),
     }
     if workflow == "IMAGE_TO_IMAGE":
         regression_of(settings)  # as with channels
     elif workflow == "INSTANCE_SEG":
-        method_of(settings)  # the channels are those of the checkpoint, but what is stated has to be right
-        changes["objects"] = objects_of(settings)
+        # the channels are those of the checkpoint, but what is stated has to be right
+        changes |= {"objects": objects_of(settings), "method": {"thresholds": method_of(settings).get("thresholds")}}
     model = None
     if not settings.problems:
         model = _with_changes(settings, path, changes)
@@ -107,11 +107,12 @@ def model_of(settings: Settings) -> Model:
     return model
 
 
-def _with_changes(settings: Settings, path: Path, changes: Mapping[str, Value]) -> Model | None:
-    """The model of a checkpoint with sections of its job replaced; problems go to the settings."""
+def _with_changes(settings: Settings, path: Path, changes: Mapping[str, Mapping[str, Value]]) -> Model | None:
+    """The model of a checkpoint with sections of its job replaced (of the method, the stated keys); problems go to the settings."""
     try:
         model = load(path)
-        document = {**model.job.model_dump(mode="json", by_alias=True), **changes}
+        stored = model.job.model_dump(mode="json", by_alias=True)
+        document = {**stored, **changes, "method": {**stored["method"], **changes.get("method", {})}}
         job = validate(Document(document, {}, settings.document.file))
         method = METHODS.load(job.method.kind)(job.method, job.objects, ndim=model.ndim, spacing=model.voxel_size.spacing(model.ndim))
         changed = replace(model, job=job, method=method)

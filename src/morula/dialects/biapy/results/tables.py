@@ -56,18 +56,21 @@ def write_objects(source: Path, target: Path, extra: Sequence[str]) -> None:
     write_table(target, object_columns(read_table(source), extra))
 
 
-def write_metrics(target: Path, scores: Path, channels: Mapping[str, Mapping[str, float]], *, matching: bool) -> None:
+def write_metrics(
+    target: Path, scores: Path, files: Mapping[str, str], channels: Mapping[str, Mapping[str, float]], *, matching: bool
+) -> None:
     """Write ``test_results_metrics.csv``: one row per image.
 
     Args:
         target: the file.
         scores: the native table of scores, with several rows per image (one per threshold).
+        files: names of the files of the images, by image.
         channels: figures of the predicted channels, by image.
         matching: whether the scores of objects are asked for.
     """
     native = read_table(scores)
-    files = [str(name) for name in dict.fromkeys(native["image"].tolist()) if name not in ("pooled", "mean")]
-    rows = {name: {"file": name, **channels.get(name, {})} for name in files}
+    names = [str(name) for name in dict.fromkeys(native["image"].tolist()) if name not in ("pooled", "mean")]
+    rows = {name: {"file": files.get(name, name), **channels.get(name, {})} for name in names}
     if "class" in native:
         _add_classes(rows, native)
     elif "threshold" not in native:  # restored images have one row each

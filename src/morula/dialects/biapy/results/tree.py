@@ -22,6 +22,7 @@ import numpy as np
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, MorulaError
 from morula.core.events import Artefact, Event, FileWritten, Finished, Warned, from_record
+from morula.core.location import split_location
 from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_apart
 from morula.dialects.biapy.convert import medians_of
@@ -218,7 +219,8 @@ class ResultsTree:
         target = self.run.path / "test_results_metrics.csv"
         if scored and is_free(target):
             channels = {str(row["name"]): figures for row in images if (figures := self._channel_figures(row))}
-            write_metrics(target, event.path, channels, matching=matching)
+            files = {str(row["name"]): split_location(str(row["raw"]))[0].name for row in images}
+            write_metrics(target, event.path, files, channels, matching=matching)
             yield FileWritten(target, Artefact.SCORES, "scores with the columns of BiaPy", run=event.run)
         elif scored:
             yield kept(target)
