@@ -597,6 +597,33 @@ EXACT |= {
         "loaders.weight_internal_path": "plane_weight",
         "loaders.*.slice_builder": PLANES,
     },
+    **{
+        f"weights {'below' if below else 'from'} a value": {
+            **VALUES,
+            **PSNR,
+            "loaders.label_internal_path": "other_raw",
+            "loss": {"name": "WeightedSmoothL1Loss", "threshold": 0.2, "initial_weight": 3.0, "apply_below_threshold": below},
+        }
+        for below in (True, False)
+    },
+    "several data sets, one of two channels": {
+        "loaders.raw_internal_path": ["other_raw", "two"],
+        "model.in_channels": 3,
+        "optimizer": OBJECTS["optimizer"],
+        RAW: [{**STANDARD, "channelwise": True}, FLIP, ROTATE],
+        LABEL: [FLIP, ROTATE, MASK],
+    },
+    "labels of several data sets": {
+        **VALUES,
+        **PSNR,
+        "loaders.train.file_paths": ["plain"],
+        "loaders.raw_internal_path": ["raw", "/other_raw"],
+        "model.in_channels": 2,
+        "loaders.label_internal_path": ["mask", "label"],
+        "model.out_channels": 2,
+        "loss.name": "MSELoss",
+    },
+    "the third step is the first": {**WATCHED, "trainer.num_iterations": 3, "trainer.max_num_iterations": 5},
     "weights that nothing reads": {"loaders.weight_internal_path": "nowhere"},
 }
 
@@ -621,7 +648,7 @@ NOTED = {
         },
         "loaders.dataset",
     ),
-    "first step": ({"trainer.num_iterations": 2}, "trainer.num_iterations"),
+    "first step": ({"trainer.num_iterations": 2, "trainer.validate_after_iters": 2}, "trainer.num_iterations"),
     "first epoch": ({"trainer.num_epoch": 1}, "trainer.num_epoch"),
     "weights of 0": ({**WEIGHTED, "loaders.weight_internal_path": "mask"}, "loaders.weight_internal_path"),
     "weights that are moved otherwise": (
@@ -629,7 +656,6 @@ NOTED = {
         "loaders.train.transformer.weight",
     ),
     "negative ignore_index": ({**FIVE, "loss.ignore_index": -1, "loaders.label_internal_path": "signed"}, "loss.ignore_index"),
-    "resume": ({"trainer.resume": "start.pytorch"}, "trainer.resume"),
     "final_sigmoid": ({**FIVE, "model.final_sigmoid": True}, "model.final_sigmoid"),
     "validation normalisation": (
         {"loaders.val.transformer": {"raw": [{"name": "Normalize"}], "label": MASKS["label"]}},
@@ -638,21 +664,39 @@ NOTED = {
 }
 
 REFUSED = {
+    "resume": ({"trainer.resume": "start.pytorch"}, "trainer.resume"),
     "weights that are normalised": ({**WEIGHTED, WEIGHT: [STANDARD]}, "loaders.train.transformer.weight"),
     "several weights of a voxel": ({**WEIGHTED, "loaders.weight_internal_path": "two"}, "loaders.weight_internal_path"),
     "regression": ({"loss.name": "MSELoss"}, "loss.name"),
     "no final activation": ({"model.is_segmentation": False}, "loss.name"),
-    "several raw data sets": ({"loaders.raw_internal_path": ["raw", "other_raw"]}, "loaders.raw_internal_path"),
+    "several data sets of a file without any": (
+        {
+            "loaders.raw_internal_path": ["raw", "other_raw"],
+            "model.in_channels": 2,
+            "loaders.train.file_paths": [{"raw": "a.tif", "label": "b.tif"}],
+        },
+        "loaders.raw_internal_path",
+    ),
+    "several data sets that are filtered by the first": (
+        {
+            **VALUES,
+            "loaders.label_internal_path": ["label", "mask"],
+            "loaders.train.slice_builder.name": "FilterSliceBuilder",
+        },
+        "loaders.label_internal_path",
+    ),
+    "values and numbers that are moved": (
+        {
+            **VALUES,
+            "loaders.label_internal_path": ["other_raw", "mask"],
+            "model.out_channels": 2,
+            RAW: [STANDARD, ROTATE],
+            LABEL: [ROTATE, {"name": "ToTensor"}],
+        },
+        "loaders.label_internal_path",
+    ),
     "labels of several channels that are changed": ({"loaders.label_internal_path": "masks"}, "loaders.label_internal_path"),
     "signed numbers": ({"loaders.label_internal_path": "signed", **VALUES, "loss.name": "MSELoss"}, "loaders.label_internal_path"),
-    "weights by targets": (
-        {
-            "loaders.label_internal_path": "raw",
-            **VALUES,
-            "loss": {"name": "WeightedSmoothL1Loss", "threshold": 0.5, "initial_weight": 2.0},
-        },
-        "loss.name",
-    ),
     "several label data sets": ({"loaders.label_internal_path": ["label", "mask"]}, "loaders.label_internal_path"),
     "conv_padding": ({"model.conv_padding": 0}, "model.conv_padding"),
     "boundary as a class": ({LABEL: [{"name": "BlobsToMask", "boundary": True, "cross_entropy": True}]}, TARGETS),

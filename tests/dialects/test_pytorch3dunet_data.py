@@ -15,7 +15,8 @@ from morula.data.labelled_voxels import labelled_voxels
 from morula.dialects.pytorch3dunet.job import read_job
 from morula.dialects.pytorch3dunet.patches import build_slices, grid_of
 from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderOptions
-from morula.dialects.pytorch3dunet.volumes import Stack, Volume, open_array, open_volumes
+from morula.dialects.pytorch3dunet.volumes import Volume, open_array, open_volumes
+from morula.io.lazy import Stack
 from morula.io.write import write
 from morula.testing.errors import raises
 

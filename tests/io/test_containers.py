@@ -271,3 +271,20 @@ def test_precomputed(tmp_path):
     image = read(tmp_path / "a")
     assert (image.axes, image.spacing) == ("ZYX", (0.05, 0.008, 0.008))
     np.testing.assert_array_equal(image.data[2:5, 10:, ::3], STACK[2:5, 10:, ::3])
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".zarr"])
+def test_several_data_sets_are_channels(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    raw, two = rng.integers(0, 9, (4, 5, 6), np.uint8), rng.random((2, 4, 5, 6)).astype(np.float32)
+    file = tmp_path / f"a{suffix}"
+    write(file, raw, axes="ZYX", dataset="raw")
+    write(file, two, axes="CZYX", dataset="two")
+    image = read(f"{file}:/raw,two")
+    assert (image.axes, image.shape, image.dtype) == ("CZYX", (3, 4, 5, 6), np.float32)
+    np.testing.assert_array_equal(np.asarray(image.data), np.concatenate([raw[None].astype(np.float32), two]))
+    np.testing.assert_array_equal(image.data[1:, 2, :, ::2], two[:, 2, :, ::2])
+    np.testing.assert_array_equal(np.asarray(read(file, dataset="two,raw").data)[2], raw)
+    write(file, raw[1:], axes="ZYX", dataset="less")
+    with raises("image.shapes_differ"):
+        read(f"{file}:/raw,less")

@@ -337,6 +337,19 @@ def test_activation_is_applied_first(loss, name):
         loss(logits, target, activation="sine")
 
 
+@pytest.mark.parametrize("loss", [mse, l1, smooth_l1])
+def test_errors_have_another_factor_on_each_side_of_a_target(loss):
+    logits, target, weight = (torch.rand(2, 1, 4, 4, dtype=torch.float64) for _ in range(3))
+    factor = torch.where(target < 0.5, 3.0, 0.5)
+    wanted = loss(logits, target, weight * factor) * (weight * factor).sum() / weight.sum()
+    torch.testing.assert_close(loss(logits, target, weight, sides=(0.5, 3.0, 0.5)), wanted)
+
+
+def test_sides_are_three_numbers():
+    with raises("loss.sides", key="sides"):
+        l1(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), sides=(0.5, 2.0))
+
+
 def test_smooth_l1_turns_at_beta():
     zero = torch.zeros(1, 1, 1, 1)
     assert smooth_l1(zero, zero + 0.1, beta=0.2).item() == pytest.approx(0.025)

@@ -13,6 +13,7 @@ from morula.io.read import read
 from morula.io.write import write
 from morula.jobs.load import load_job
 from morula.measurement.csv_table import read_table
+from morula.methods.object_options import ObjectOptions
 from morula.methods.regression import Regression
 from morula.methods.regression_options import Options
 from morula.testing.errors import raises
@@ -145,3 +146,14 @@ def test_scales_that_cannot_be_found_again(folder, key):
     (folder / "patch.yaml").write_text(yaml.safe_dump(document))
     with raises("regression.not_invertible"):
         prepare(load_job(folder / "patch.yaml"))
+
+
+def test_sides_are_values_of_the_image():
+    """The same voxels count more whatever the offset and the scale of the output."""
+    targets = torch.tensor([[[[90.0, 110.0]]]])
+    for offset, scale in ((0.0, 1.0), (100.0, 5.0)):
+        options = Options(losses={"l1": 1.0}, loss_options={"l1": {"sides": (100.0, 3.0, 1.0)}}, offset=offset, scale=scale)
+        method = Regression(options, ObjectOptions(), ndim=2, spacing=(1.0, 1.0))
+        batch = {"targets": targets, "weights": torch.ones_like(targets)}
+        sums = method.loss({"image": (torch.full_like(targets, 100.0) - offset) / scale}, batch)["l1"]
+        assert float(sums.total) * scale == pytest.approx((3 * 10 + 10) / 2)

@@ -149,6 +149,34 @@ class View(LazyArray):
         return block.astype(self.dtype, copy=False)
 
 
+class Stack(LazyArray):
+    """Lazy arrays C... of one shape as one array with all their channels.
+
+    Raises:
+        DataError: when their shapes differ.
+
+    Examples:
+        >>> Stack([np.zeros((1, 2)), np.ones((2, 2))], "a.h5")[:, 0].tolist()
+        [0.0, 1.0, 1.0]
+    """
+
+    def __init__(self, parts: Sequence[ArraySource], name: str) -> None:
+        shapes = sorted({tuple(part.shape[1:]) for part in parts})
+        if len(shapes) > 1:
+            rule = f"holds data sets of the shapes {shapes}, which cannot become channels of one image"
+            raise DataError("image.shapes_differ", rule, file=name, remedy="Name data sets of one shape.")
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        super().__init__(shape, np.result_type(*(part.dtype for part in parts)), chunks=getattr(parts[0], "chunks", None))
+        self.parts = tuple(parts)
+
+    def _open(self) -> Opened:
+        return self, lambda: None
+
+    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
+        channels, *inside = box
+        return np.concatenate([np.asarray(part[(slice(None), *inside)], self.dtype) for part in self.parts])[channels]
+
+
 class Flipped(LazyArray):
     """Lazy view of another array with some axes reversed.
 

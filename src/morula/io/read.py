@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from morula.core.voxel_size import VoxelSize, VoxelSizeLike
 from morula.io.blocks import iterate_blocks
 from morula.io.formats.base import Missing, Request
 from morula.io.formats.plane_folder import read_planes
-from morula.io.lazy import View, take_channel, take_time
+from morula.io.lazy import Stack, View, take_channel, take_time
 from morula.io.metadata import naming
 from morula.io.select import format_of
 
@@ -45,7 +45,8 @@ def read(
     """Open an image; its values are read when the image is sliced.
 
     Args:
-        path: a file or a Zarr folder; ``train.h5:/raw`` and ``scan.zarr/labels/nuclei`` name an array inside.
+        path: a file or a Zarr folder; ``train.h5:/raw`` and ``scan.zarr/labels/nuclei`` name an array inside, ``train.h5:/raw,nuclei``
+            several (HDF5, Zarr), whose channels become those of one image.
         dataset: name of the data set in a container (HDF5, Zarr), or number of the image in a file of several (TIFF, CZI, LIF, ND2);
             needed only when none is obvious.
         level: pyramid level; 0 is the finest, -1 the coarsest.
@@ -168,6 +169,9 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     # a group inside a Zarr folder is itself a Zarr folder, possibly with OME metadata of its own
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
+    if name is not None and "," in name and file.exists() and format_of(file).container:
+        parts = [open_image(f"{file}:/{part.strip(' /')}", replace(request, dataset=None), axes, voxel_size) for part in name.split(",")]
+        return _joined(parts, source)
     with naming(source), _guarded(source):
         if name == PLANES and file.is_dir() and file.suffix.lower() not in (".zarr", ".n5"):
             found = read_planes(file, replace(request, dataset=None))
@@ -187,6 +191,20 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     # a place in lengths that were replaced has no meaning
     origin = found.origin if size == found.voxel_size and len(found.origin or ()) == named.ndim_spatial else None
     return Image(found.data, named, size, source, origin)
+
+
+def _joined(parts: Sequence[Image], source: str) -> Image:
+    """The channels of several images of one shape as one image.
+
+    Raises:
+        DataError: when their axes or shapes differ.
+    """
+    first, rest = parts[0], parts[0].axes.replace("C", "")
+    if any(part.axes.replace("C", "") != rest for part in parts):
+        rule = f"holds data sets with the axes {', '.join(part.axes for part in parts)}, which cannot become channels of one image"
+        raise DataError("image.shapes_differ", rule, file=source, remedy="Name data sets of one shape.")
+    views = [View(part.data, [part.axes.find(axis) if axis in part.axes else None for axis in f"C{rest}"]) for part in parts]
+    return Image(Stack(views, source), Axes(f"C{rest}"), first.voxel_size, source, first.origin)
 
 
 @contextmanager

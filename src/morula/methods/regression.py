@@ -73,12 +73,13 @@ class Regression(Restoring):
         own, weights = self.options, batch["weights"]
         offset, scale = self.units
         targets = (batch["targets"] - offset) / scale
-        return {
-            name: image_loss_sums(
-                name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=own.loss_options.get(name)
-            )
-            for name, share in own.used_losses.items()
-        }
+        parts = {}
+        for name, share in own.used_losses.items():
+            options = own.loss_options.get(name, {})
+            if isinstance(sides := options.get("sides"), tuple):  # in the units of the image
+                options = {**options, "sides": ((sides[0] - offset) / scale, *sides[1:])}
+            parts[name] = image_loss_sums(name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=options)
+        return parts
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The image through the activation, in the units of the targets."""

@@ -31,7 +31,8 @@ class Options(RestoringOptions):
     losses: dict[str, Annotated[float, Field(gt=0)]] = Field({})
     """Losses by name with their weights in the sum, also `ssim`; left out: `mse`, with `sigmoid` `bce_dice`, with `softmax` `dice`."""
     loss_options: dict[str, LossArguments] = Field({})
-    """Further arguments of losses by name, for example `{smooth_l1: {beta: 0.5}}`."""
+    """Further arguments of losses by name, for example `{smooth_l1: {beta: 0.5}}`. With `{mse: {sides: [100, 0.2, 1]}}` (or `l1`,
+    `smooth_l1`) voxels whose target is below 100 count a fifth of the others."""
 
     @property
     def used_losses(self) -> dict[str, float]:

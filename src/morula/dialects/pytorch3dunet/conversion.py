@@ -10,7 +10,7 @@ from morula.core.errors import DataError, JobError, MissingFileError, Problem
 from morula.dialects.converted import Value
 from morula.dialects.pytorch3dunet.job import Job, Learning
 from morula.dialects.pytorch3dunet.keys import Section as Values
-from morula.dialects.pytorch3dunet.sections import LoadersOptions, PhaseName, SliceBuilderOptions
+from morula.dialects.pytorch3dunet.sections import LoadersOptions, PhaseName, PhaseOptions, SliceBuilderOptions
 from morula.dialects.pytorch3dunet.transform_lists import Lists
 from morula.dialects.pytorch3dunet.transforms import ElasticDeformation, RandomRotate
 from morula.dialects.pytorch3dunet.volumes import Volume, open_volumes
@@ -51,6 +51,11 @@ class Training:
         """The slice builder, where it chooses among the patches."""
         builder = self.learning.train.slice_builder
         return builder if builder is not None and builder.name == "FilterSliceBuilder" else None
+
+    @property
+    def phases(self) -> tuple[PhaseOptions, PhaseOptions]:
+        """Training and validation."""
+        return self.learning.train, self.learning.val
 
     def sections(self) -> dict[str, Values | None]:
         """The sections whose rows say what becomes of their keys, by their place in the job."""
@@ -97,7 +102,7 @@ class Training:
         return known and all(volume.shape[0] == 1 for volume in self.volumes)
 
 
-def refuse(key: str, rule: str, value: object = None) -> JobError:
+def refuse(key: str, rule: str, value: object = None, remedy: str = "") -> JobError:
     """The error for a value without native counterpart."""
-    rule, remedy = f"{rule}, which has no native counterpart", "Run the job with `morula train3dunet --config JOB`."
+    rule, remedy = f"{rule}, which has no native counterpart", f"{remedy} Run the job with `morula train3dunet --config JOB`.".strip()
     return JobError([Problem(key, rule, code="convert.no_counterpart", value=value, remedy=remedy)])

@@ -53,6 +53,9 @@ def convert(job: Job) -> Converted:
     if learning is None:
         remedy = "Predict with `morula predict3dunet --config JOB`, or convert the job that trained the network."
         raise JobError([Problem("trainer", "is missing; a job that predicts cannot be converted", code="convert.predicts", remedy=remedy)])
+    if learning.trainer.resume is not None:
+        remedy = "Write trainer.pre_trained to start a new training from its weights."
+        raise refuse("trainer.resume", "continues a training with the state of its optimiser", learning.trainer.resume, remedy)
     training = Training(job, learning, parse_lists(learning.train.transformer), Notes())
     notes = training.notes
     copied: Section = {}
@@ -93,9 +96,9 @@ _KEYS: dict[Part, str] = {"raw": "raw", "label": "labels", "weight": "weights"}
 
 def _images(training: Training) -> Section:
     loaders = training.loaders
-    for key, names in (("raw_internal_path", loaders.raw_internal_path), ("label_internal_path", loaders.label_internal_path)):
-        if not isinstance(names, str) and len(names) > 1:
-            raise refuse(f"loaders.{key}", "several data sets become channels", list(names))
+    labels = data_sets("label", loaders)
+    if len(labels) > 1 and any(phase.slice_builder and phase.slice_builder.name == "FilterSliceBuilder" for phase in training.phases):
+        raise refuse("loaders.label_internal_path", "FilterSliceBuilder counts the labels of the first data set", list(labels))
     phases: tuple[tuple[str, PhaseName], ...] = (("train", "train"), ("validate", "val"), ("test", "test"))
     parts: tuple[Part, ...] = ("raw", "label", "weight") if training.job.weighted else ("raw", "label")
     return {
@@ -142,19 +145,21 @@ def _one_or_all(paths: Sequence[str]) -> str | list[str]:
 
 
 def _file(loaders: LoadersOptions, place: Place, parts: Sequence[Part]) -> dict[Part, str]:
-    """Native locations of the parts of one volume."""
+    """Native locations of the parts of one volume; several data sets have names with commas between them."""
     path, found = Path(place.raw if isinstance(place, FileOptions) else place).expanduser().absolute(), {}
     for part in parts:
-        name = data_sets(part, loaders)[0]
+        names = data_sets(part, loaders)
         try:
-            file, inner = where(place, path, part, name, loaders)
+            places = [where(place, path, part, name, loaders) for name in names]
         except MissingFileError:  # a job may be converted where its data are not
-            file, inner = path.parent.parent / name, None
+            places = [(path.parent.parent / name, None) for name in names]
         except DataError:  # not named
             continue
-        file, stated = split_location(file.expanduser().absolute())
-        within = inner or stated
-        found[part] = str(file) if within is None else f"{file}:/{within.strip('/')}"
+        located = [(*split_location(file.expanduser().absolute()), inner) for file, inner in places]
+        within = [(inner or stated or "").strip("/") for _, stated, inner in located]
+        if len(names) > 1 and not all(within):
+            raise refuse(f"loaders.{part}_internal_path", "several data sets of a file that has no data sets", list(names))
+        found[part] = str(located[0][0]) + (f":/{','.join(within)}" if all(within) else "")
     return found
 
 
@@ -292,9 +297,14 @@ def _optimisation(training: Training, monitor: AnyMonitor | None) -> Section:
             training.notes.add("lr_scheduler.name", text)
         mode: Argument = "min" if monitor is None else schedule.options.get("mode", "min")
         schedule = schedule.model_copy(update={"options": {**schedule.options, "mode": mode}})
-    interval = f"{learning.trainer.validate_after_iters} steps"
+    every, done = learning.trainer.validate_after_iters, learning.trainer.num_iterations - 1
+    if done % every:
+        text = f"steps are counted from 1, so that validations come {done % every} steps later."
+        training.notes.add("trainer.num_iterations", text)
+    interval = f"{every} steps"
     return {
         **_steps_per_epoch(training),
+        "steps": learning.trainer.max_num_iterations - done,
         "optimiser": _variant(optimiser),
         "schedule": _variant(schedule),
         **({} if monitor is None else {"monitor": _variant(monitor)}),

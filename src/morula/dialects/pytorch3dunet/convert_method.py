@@ -19,7 +19,6 @@ from morula.dialects.pytorch3dunet.losses import (
     OverlapLoss,
     PixelWiseCrossEntropyLoss,
     RegressionLoss,
-    WeightedSmoothL1Loss,
 )
 from morula.dialects.pytorch3dunet.targets import (
     BlobsToMask,
@@ -71,7 +70,7 @@ def method_of(training: Training) -> Method:
     for transform in labels:
         if native_scaling(transform) is not None or isinstance(transform, RandomIntensity):
             raise refuse(LABEL, f"{transform.name} changes the values of labels", transform.name)
-    several = any(array.shape[0] > 1 for volume in training.volumes for array in volume.labels)
+    several = any(sum(array.shape[0] for array in volume.labels) > 1 for volume in training.volumes)
     if isinstance(loss, ClassesLoss):
         if several or not model.is_segmentation:
             raise refuse("loss.name", f"{loss.name} of labels of several channels, or without softmax", loss.name)
@@ -100,22 +99,29 @@ def _activation(training: Training, loss: LossOptions, *, several: bool) -> str:
 # --- values ------------------------------------------------------------------------------------------------------------------------------
 
 
-def _regression(training: Training, loss: LossOptions) -> Method:
-    """Labels whose values are the targets: real numbers, several masks, or other values than 0 and 1."""
-    labels, width = training.lists.label, training.job.model.out_channels
-    stored = [array for volume in training.volumes for array in volume.labels]
-    if isinstance(loss, WeightedSmoothL1Loss):
-        raise refuse("loss.name", f"{loss.name} weights voxels by their targets", loss.name)
-    for transform in labels:
+def _check_values(training: Training) -> None:
+    """Refuse labels that a regression would learn otherwise."""
+    names, stored = training.loaders.label_internal_path, [array for volume in training.volumes for array in volume.labels]
+    for transform in training.lists.label:
         if isinstance(transform, Relabel):
             raise refuse(LABEL, f"{transform.name} changes the targets", transform.name)
         truncates = isinstance(transform, LabelToTensor) or (isinstance(transform, ToTensor) and not transform.dtype.startswith("float"))
         if truncates and any(array.dtype.kind == "f" for array in stored):
             raise refuse(LABEL, f"{transform.name} truncates the labels", transform.name)
-    if any(array.shape[0] != width for array in stored):
-        raise refuse("model.out_channels", f"is not the number of channels of the labels, {stored[0].shape[0]}", width)
+    if training.moves_voxels and len({array.dtype.kind == "f" for array in stored}) > 1:
+        raise refuse("loaders.label_internal_path", "some data sets have values in between, others have not", names)
     if any(array.dtype.kind == "i" for array in stored):
-        raise refuse("loaders.label_internal_path", "signed integers are values", training.loaders.label_internal_path)
+        raise refuse("loaders.label_internal_path", "signed integers are values", names)
+
+
+def _regression(training: Training, loss: LossOptions) -> Method:
+    """Labels whose values are the targets: real numbers, several masks, or other values than 0 and 1."""
+    labels, width = training.lists.label, training.job.model.out_channels
+    stored = [array for volume in training.volumes for array in volume.labels]
+    _check_values(training)
+    for channels in (sum(array.shape[0] for array in volume.labels) for volume in training.volumes):
+        if channels != width:
+            raise refuse("model.out_channels", f"is not the number of channels of the labels, {channels}", width)
     if spline_order(labels, 1) != 1 and all(array.dtype.kind == "f" for array in stored):
         training.notes.add(LABEL, "values are interpolated linearly where they are moved.")
     activation = _activation(training, loss, several=width > 1)

@@ -16,7 +16,7 @@ from morula.core.errors import DataError
 from morula.dialects.pytorch3dunet.keys import NotNegative, Section, Table, key
 from morula.losses import LOSSES as NATIVE_LOSSES
 from morula.losses.cross_entropy import class_indices
-from morula.losses.sums import Activation, Sums, prepare, voxel_mean, weight_sums
+from morula.losses.sums import Activation, Sums, voxel_mean
 
 NOT_A_CLASS = -100.0  # the default of ignore_index in torch.nn.CrossEntropyLoss
 Arguments = dict[str, Any]
@@ -281,18 +281,15 @@ class SmoothL1Loss(RegressionLoss):
 class WeightedSmoothL1Loss(SmoothL1Loss):
     """SmoothL1Loss with another weight on one side of a threshold."""
 
-    native_form = "refused"
     threshold: float = key(..., "Value of the target that separates the two sides.")
     initial_weight: NotNegative = key(..., "Weight of the voxels on one side of the threshold; those on the other have weight 1.")
     apply_below_threshold: bool = key(True, "Whether the weight applies below the threshold, rather than at and above it.")
 
-    def _compute(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Sums:
-        chosen = target < self.threshold if self.apply_below_threshold else target >= self.threshold
-        factor = torch.where(chosen, self.initial_weight, 1.0)
-        total = super()._compute(logits, target, factor if weight is None else factor * weight).parts[0]
-        logits, _, counted = prepare(logits, target, weight, self.ignore_index)
-        # the threshold changes the weights of the loss, but not what it is divided by
-        return Sums(torch.stack([total, weight_sums(logits, counted)]), partial(voxel_mean, channel_weights=None))
+    @property
+    def arguments(self) -> Arguments:
+        """See `LossOptions.arguments`."""
+        below, above = (self.initial_weight, 1.0) if self.apply_below_threshold else (1.0, self.initial_weight)
+        return {**self.fixed, "sides": (self.threshold, below, above)}
 
 
 _KINDS: tuple[type[LossOptions], ...] = (

@@ -24,8 +24,8 @@ from morula.dialects.pytorch3dunet.sections import LoadersOptions, SliceBuilderO
 from morula.dialects.pytorch3dunet.targets import LabelTransform
 from morula.dialects.pytorch3dunet.transform_lists import Lists, encoded, parse_lists, spline_order, without_chance
 from morula.dialects.pytorch3dunet.transforms import ToTensor, Transform, augmentations, records_of
-from morula.dialects.pytorch3dunet.volumes import FileArray, Stack, Volume, open_volumes
-from morula.io.lazy import without_z
+from morula.dialects.pytorch3dunet.volumes import FileArray, Volume, open_volumes
+from morula.io.lazy import Stack, without_z
 
 
 class _AsIs(Normalisation):

@@ -114,12 +114,12 @@ class LoadersOptions(Section):
     batch_size: PositiveInt = key(1, "Patches per step and device.", copy="sampling.batch")
     num_workers: NonNegativeInt = key(1, "Processes that prepare patches.", copy="training.workers")
     raw_internal_path: Names = key(
-        "raw", "Data set of the raw data; several are used as channels.", native="`images.train.raw: FILE:/NAME`; several are refused"
+        "raw", "Data set of the raw data; several are used as channels.", native="`images.train.raw: FILE:/NAME`, or `FILE:/NAME,NAME`"
     )
     label_internal_path: Names = key(
         "label",
         "Data set of the labels; several are transformed separately and used as channels.",
-        native="`images.train.labels: FILE:/NAME`; several are refused",
+        native="`images.train.labels: FILE:/NAME`; several are channels of the method `regression`",
     )
     weight_internal_path: Names | None = key(
         None, "Data set of the weights of the voxels, where `transformer.weight` is given.", native="`images.train.weights: FILE:/NAME`"
@@ -185,7 +185,7 @@ class TrainerOptions(Section):
     checkpoint_dir: str = key(..., "Folder of the checkpoints and the run folder.", native="the run folder, named on the command line")
     max_num_epochs: PositiveInt = key(..., "Maximum number of epochs.", copy="training.epochs")
     max_num_iterations: PositiveInt = key(
-        ..., "Maximum number of steps; exactly this many are taken unless the epochs end first.", copy="training.steps"
+        ..., "Maximum number of steps; exactly this many are taken unless the epochs end first.", native="`training.steps`"
     )
     validate_after_iters: PositiveInt = key(
         200,
@@ -196,10 +196,10 @@ class TrainerOptions(Section):
     validate_iters: PositiveInt | None = key(None, "Batches per validation; all when left out.", copy="training.validation_batches")
     eval_score_higher_is_better: bool = key(True, "Whether a higher score is better.", native="as `eval_metric`")
     skip_train_validation: bool = key(False, "Do not compute the metric on training patches.", native="pictures only")
-    resume: str | None = key(None, "Checkpoint to resume from.", note=_LEFT_OUT)
+    resume: str | None = key(None, "Checkpoint to resume from.", native="refused; `pre_trained` is the way to start from weights")
     pre_trained: str | None = key(None, "Checkpoint with the weights to start from.", native="`network.from`")
     max_val_images: NonNegativeInt = key(100, "Maximum number of validation batches that are shown as pictures.", native="pictures only")
-    num_iterations: PositiveInt = key(1, "Number of the first step.", note=_LEFT_OUT)
+    num_iterations: PositiveInt = key(1, "Number of the first step.", native="`training.steps`, fewer by the steps before it")
     num_epoch: NonNegativeInt = key(0, "Number of the first epoch.", note=_LEFT_OUT)
     tensorboard_formatter: FormatterOptions | None = key(None, "How pictures are made.", native="pictures only")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(

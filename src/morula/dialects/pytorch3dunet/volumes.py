@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
-
-import numpy as np
 
 from morula.core.array import ArraySource
 from morula.core.axes import Axes
@@ -17,7 +15,7 @@ from morula.core.location import natural_key, split_location, stem_of, suffix_of
 from morula.dialects.pytorch3dunet.keys import Names
 from morula.dialects.pytorch3dunet.sections import FileOptions, LoadersOptions, PhaseName, PhaseOptions
 from morula.io.formats.hdf5 import Hdf5
-from morula.io.lazy import LazyArray, Opened, View
+from morula.io.lazy import Stack, View
 from morula.io.pairs import list_images, pair_images
 from morula.io.read import read
 
@@ -41,33 +39,6 @@ class FileArray(ArraySource, Protocol):
     """A volume CZYX in a file, which knows whether the file has a channel axis."""
 
     channels: bool
-
-
-class Stack(LazyArray):
-    """Volumes CZYX of one shape as one volume with all their channels, read when sliced.
-
-    Attributes:
-        channels: whether there is an axis for them in the file.
-
-    Raises:
-        DataError: when their shapes differ.
-    """
-
-    def __init__(self, parts: Sequence[ArraySource], name: str) -> None:
-        shapes = {tuple(part.shape[1:]) for part in parts}
-        if len(shapes) > 1:
-            raise DataError("image.shapes_differ", f"{name}: data sets that become channels must have one shape, but have {sorted(shapes)}")
-        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-        super().__init__(shape, np.result_type(*(part.dtype for part in parts)), chunks=getattr(parts[0], "chunks", None))
-        self.parts = tuple(parts)
-        self.channels = True
-
-    def _open(self) -> Opened:
-        return self, lambda: None
-
-    def _read(self, box: tuple[slice, ...]) -> np.ndarray:
-        channels, *inside = box
-        return np.concatenate([np.asarray(part[(slice(None), *inside)], self.dtype) for part in self.parts])[channels]
 
 
 class Czyx(View):

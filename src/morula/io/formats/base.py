@@ -84,6 +84,8 @@ class Format(ABC):
     writes: ClassVar[bool] = True
     labels_only: ClassVar[bool] = False
     """Whether the format holds labels only, so that its files are no images of a folder."""
+    container: ClassVar[bool] = False
+    """Whether `FILE:/NAME,NAME` names several arrays inside, whose channels are joined."""
 
     def recognises(self, path: Path) -> bool:
         """Whether the content, not the name, is of this format."""

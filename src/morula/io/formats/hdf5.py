@@ -65,6 +65,7 @@ class Hdf5(Format):
     name: ClassVar[str] = "HDF5"
     suffixes: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5", ".ims")
     magics: ClassVar[tuple[bytes, ...]] = (b"\x89HDF\r\n\x1a\n",)
+    container: ClassVar[bool] = True
 
     def read(self, path: Path, request: Request) -> FileContent:
         """Open the data set asked for, or the only or obvious one."""

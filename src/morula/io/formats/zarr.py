@@ -245,6 +245,7 @@ class Zarr(Format):
     name: ClassVar[str] = "Zarr"
     suffixes: ClassVar[tuple[str, ...]] = (".zarr",)
     folder: ClassVar[bool] = True
+    container: ClassVar[bool] = True
 
     def recognises(self, path: Path) -> bool:
         """Whether this folder is a Zarr node."""
