@@ -3,13 +3,16 @@
 The layout of LIF and ND2 files is that which `liffile` and `nd2` document and read.
 """
 
+import gc
 import struct
 import sys
 
 import mrc
 import numpy as np
+import psutil
 import pytest
 
+from morula.io.formats import czi_process
 from morula.io.metadata import collected
 from morula.io.pairs import list_images
 from morula.io.read import read
@@ -233,15 +236,41 @@ def test_missing_frames_of_nd2(tmp_path):
     assert [warning.code for warning in warnings] == ["image.missing_planes"]
 
 
+CRASHES = "import os, signal, sys; sys.stdin.readline(); print(end={half!r}, flush=True); os.kill(os.getpid(), signal.SIGSEGV)"
+
+
+@pytest.mark.parametrize("half", ["", '{"shape": [1, ', '{"shape": [9], "dtype": "|u1"}\nabc'])
+def test_a_crash_of_the_library_is_an_error(tmp_path, monkeypatch, half):
+    path = tmp_path / "a.czi"
+    write_czi(path)
+    image = read(path)
+    (tmp_path / "child.py").write_text(CRASHES.format(half=half))
+    monkeypatch.setattr(czi_process, "_CHILD", tmp_path / "child.py")
+    for use in (lambda: np.asarray(image), lambda: read(path)):
+        with raises("file.unreadable", file=str(path)):
+            use()
+
+
+def test_the_process_of_a_file_ends_with_its_image(tmp_path):
+    write_czi(tmp_path / "a.czi")
+    image = read(tmp_path / "a.czi")
+    np.asarray(image)
+    children = [child for child in psutil.Process().children() if "czi_child" in " ".join(child.cmdline())]
+    assert len(children) == 1
+    del image
+    gc.collect()
+    assert not children[0].is_running()
+
+
 # --- all ---------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("suffix", "package"), [("czi", "pylibCZIrw.czi"), ("lif", "liffile"), ("nd2", "nd2")])
+@pytest.mark.parametrize(("suffix", "package"), [("czi", "pylibCZIrw"), ("lif", "liffile"), ("nd2", "nd2")])
 def test_without_the_package(tmp_path, monkeypatch, suffix, package):
     path = tmp_path / f"a.{suffix}"
     {"czi": write_czi, "nd2": write_nd2}.get(suffix, lambda path: write_lif(path, {"a": (VALUES[0, 0, 0], "YX")}))(path)
     monkeypatch.setitem(sys.modules, package, None)
-    with raises(f"extra.{package.split('.')[0].lower()}"):
+    with raises(f"extra.{package.lower()}"):
         read(path)
 
 

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 
-from morula.core.errors import DataError, MissingExtraError
+from morula.core.errors import DataError
 from morula.core.voxel_size import VoxelSize
 from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level
+from morula.io.formats.czi_process import CziProcess
 from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content
 from morula.io.metadata import ignore_field
 
-if TYPE_CHECKING:
-    from pylibCZIrw.czi import CziReader
-
 _TYPES = {"Gray8": "uint8", "Gray16": "uint16", "Gray32Float": "float32", "Bgr24": "uint8", "Bgr48": "uint16", "Bgr96Float": "float32"}
-_KNOWN = "TCZSMBXY"
 
 
 class _CziPlanes(Planes):
     """An open CZI file, read from the rectangle of a scene at a pyramid level."""
 
     def __init__(self, path: Path, scene: int | None, corner: tuple[int, int], factor: int, samples: int) -> None:
-        self._reader = _opened(path)
+        self._reader = CziProcess(path)
         self._scene, self._corner, self._factor, self._samples = scene, corner, factor, samples
         self._last: tuple[object, np.ndarray] | None = None
 
@@ -37,8 +34,7 @@ class _CziPlanes(Planes):
         if self._last is None or self._last[0] != key:  # colours are read together
             f, (top, left) = self._factor, self._corner
             roi = (left + columns.start * f, top + rows.start * f, (columns.stop - columns.start) * f, (rows.stop - rows.start) * f)
-            values = self._reader.read(roi=roi, plane={"T": t, "C": key[1], "Z": z}, scene=self._scene, zoom=1 / f)
-            self._last = key, np.asarray(values)
+            self._last = key, self._reader.read(roi, {"T": t, "C": key[1], "Z": z}, self._scene, 1 / f)
         return self._last[1][..., self._samples - 1 - c % self._samples]  # stored as blue, green, red
 
     def close(self) -> None:
@@ -69,21 +65,18 @@ class Czi(Format):
 
     def read(self, path: Path, request: Request) -> FileContent:
         """Open a scene."""
-        reader = _opened(path)
-        try:
-            box, scenes = reader.total_bounding_box_no_pyramid, reader.scenes_bounding_rectangle_no_pyramid
-            kinds, xml = set(reader.pixel_types.values()), reader.raw_metadata
-            blocks = _Blocks(reader)
-        finally:
-            reader.close()
-        shapes = {str(number): (place.h, place.w) for number, place in sorted(scenes.items())} or {"0": (box["Y"][1], box["X"][1])}
+        with closing(CziProcess(path)) as process:
+            facts = process.facts()
+        box, kinds, levels, others = facts["box"], set(facts["kinds"]), facts["levels"], facts["others"]
+        scenes = {int(number): place for number, place in facts["scenes"].items()}
+        shapes = {str(number): (h, w) for number, (_, _, w, h) in sorted(scenes.items())} or {"0": (box["Y"][1], box["X"][1])}
         chosen = choose_scene(path, shapes, request)
         scene = sorted(scenes)[chosen] if scenes else None
         left, top, width, height = (
             scenes[scene] if scene is not None else (box["X"][0], box["Y"][0], box["X"][1] - box["X"][0], box["Y"][1] - box["Y"][0])
         )
-        if blocks.others:
-            rule = f"has several images along the dimensions {', '.join(sorted(blocks.others))}, which Morula does not read"
+        if others:
+            rule = f"has several images along the dimensions {', '.join(sorted(others))}, which Morula does not read"
             raise DataError("czi.dimensions", rule, file=path, remedy="Export each as a CZI of its own in ZEN (Split scenes; Subset).")
         if not kinds <= set(_TYPES) or len({kind[:3] == "Bgr" for kind in kinds}) > 1:
             rule = f"has channels of the types {', '.join(sorted(kinds))}, which are not read together"
@@ -91,49 +84,14 @@ class Czi(Format):
         lengths = [box[letter][1] - box[letter][0] if letter in box else 1 for letter in "TCZ"]
         if request.missing != "unchecked":
             wanted = [(t, c, z) for t in range(lengths[0]) for c in range(lengths[1]) for z in range(lengths[2])]
-            check_planes(path, [at for at in wanted if (scene, *at) not in blocks.seen], len(wanted), request.missing)
-        factor = 2 ** pick_level(path, request.level, blocks.levels)
+            seen = {tuple(plane) for plane in facts["planes"]}
+            check_planes(path, [at for at in wanted if (scene, *at) not in seen], len(wanted), request.missing)
+        factor = 2 ** pick_level(path, request.level, levels)
         samples = 3 if next(iter(kinds)).startswith("Bgr") else 1
         shape = (lengths[0], lengths[1] * samples, lengths[2], max(1, height // factor), max(1, width // factor))
         dtype = np.result_type(*(_TYPES[kind] for kind in kinds)).name
         source = CziArray(shape, dtype, path, scene, (top, left), factor, samples)
-        return content(path, source, "TCZYX", _voxel_size(xml, factor, volume=lengths[2] > 1))
-
-
-class _Blocks:
-    """What the directory of a file says: planes (scene, t, c, z) with pixels, levels of the pyramid, and further dimensions."""
-
-    def __init__(self, reader: CziReader) -> None:
-        self.seen: set[tuple[int | None, int, int, int]] = set()
-        self.levels = 1
-        self._others: dict[str, set[int]] = {}
-        reader.enumerate_subblocks(self._add)
-
-    @property
-    def others(self) -> list[str]:
-        """Letters of dimensions with several places that are not read."""
-        return [letter for letter, places in self._others.items() if len(places) > 1]
-
-    def _add(self, number: int, block: Any) -> bool:
-        at = block.coordinate.to_dict()
-        zoom = block.physicalSize.w / max(block.logicalRect.w, 1)
-        if zoom < 0.75:
-            self.levels = max(self.levels, 1 + round(-math.log2(max(zoom, 1e-6))))
-            return True
-        self.seen.add((at.get("S"), at.get("T", 0), at.get("C", 0), at.get("Z", 0)))
-        for letter, place in at.items():
-            if letter not in _KNOWN:
-                self._others.setdefault(letter, set()).add(place)
-        return True
-
-
-def _opened(path: Path) -> CziReader:
-    try:
-        from pylibCZIrw.czi import CziReader
-    except ImportError:
-        rule, remedy = "is a CZI file, which needs the package pylibCZIrw", "Install it with: pip install 'morula[formats]'"
-        raise MissingExtraError("extra.pylibczirw", rule, file=path, remedy=remedy) from None
-    return CziReader(str(path))
+        return content(path, source, "TCZYX", _voxel_size(facts["xml"], factor, volume=lengths[2] > 1))
 
 
 def _voxel_size(xml: str, factor: int, *, volume: bool) -> VoxelSize | None:
