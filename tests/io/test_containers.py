@@ -288,3 +288,5 @@ def test_several_data_sets_are_channels(tmp_path, suffix):
     write(file, raw[1:], axes="ZYX", dataset="less")
     with raises("image.shapes_differ"):
         read(f"{file}:/raw,less")
+    write(file, raw + 1, axes="ZYX", dataset="raw,two")  # the name of one
+    np.testing.assert_array_equal(np.asarray(read(file, dataset="raw,two")), raw + 1)

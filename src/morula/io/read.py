@@ -169,9 +169,12 @@ def open_image(path: str | os.PathLike[str], request: Request, axes: str | None 
     # a group inside a Zarr folder is itself a Zarr folder, possibly with OME metadata of its own
     if name is not None and file.is_dir() and (file / name.strip("/")).is_dir():
         file, name = file / name.strip("/"), None
-    if name is not None and "," in name and file.exists() and format_of(file).container:
-        parts = [open_image(f"{file}:/{part.strip(' /')}", replace(request, dataset=None), axes, voxel_size) for part in name.split(",")]
-        return _joined(parts, source)
+    if name is not None and "," in name and file.exists():
+        with _guarded(source):
+            parts = format_of(file).parts(file, name.strip("/"))
+        if parts:
+            places = (f"{file}:/{part.strip(' /')}" for part in parts)
+            return _joined([open_image(place, replace(request, dataset=None), axes, voxel_size) for place in places], source)
     with naming(source), _guarded(source):
         if name == PLANES and file.is_dir() and file.suffix.lower() not in (".zarr", ".n5"):
             found = read_planes(file, replace(request, dataset=None))

@@ -84,8 +84,6 @@ class Format(ABC):
     writes: ClassVar[bool] = True
     labels_only: ClassVar[bool] = False
     """Whether the format holds labels only, so that its files are no images of a folder."""
-    container: ClassVar[bool] = False
-    """Whether `FILE:/NAME,NAME` names several arrays inside, whose channels are joined."""
 
     def recognises(self, path: Path) -> bool:
         """Whether the content, not the name, is of this format."""
@@ -94,6 +92,10 @@ class Format(ABC):
         with path.open("rb") as file:
             head = file.read(16)
         return any(head.startswith(magic) for magic in self.magics)
+
+    def parts(self, path: Path, name: str) -> list[str]:
+        """Arrays in a file whose channels `FILE:/NAME,NAME` joins; empty where the name is that of one."""
+        return []
 
     @abstractmethod
     def read(self, path: Path, request: Request) -> FileContent:

@@ -65,7 +65,11 @@ class Hdf5(Format):
     name: ClassVar[str] = "HDF5"
     suffixes: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5", ".ims")
     magics: ClassVar[tuple[bytes, ...]] = (b"\x89HDF\r\n\x1a\n",)
-    container: ClassVar[bool] = True
+
+    def parts(self, path: Path, name: str) -> list[str]:
+        """Names with commas between them, unless a data set has just that name."""
+        with h5py.File(path, "r") as file:
+            return [] if name in file else name.split(",")
 
     def read(self, path: Path, request: Request) -> FileContent:
         """Open the data set asked for, or the only or obvious one."""

@@ -245,7 +245,10 @@ class Zarr(Format):
     name: ClassVar[str] = "Zarr"
     suffixes: ClassVar[tuple[str, ...]] = (".zarr",)
     folder: ClassVar[bool] = True
-    container: ClassVar[bool] = True
+
+    def parts(self, path: Path, name: str) -> list[str]:
+        """Names with commas between them."""
+        return name.split(",")
 
     def recognises(self, path: Path) -> bool:
         """Whether this folder is a Zarr node."""
