@@ -36,7 +36,7 @@ def test_new_settings_and_weights_are_calibrated_anew(run2d, tmp_path):
     list(morula.tune(run))
     tuned = calibration(run)
     assert tuned != first
-    *_, last = morula.train(run / "job.yaml", output=run, resume=True, overrides=["training.epochs=3"])
+    *_, last = morula.train(run / "job.yaml", output=run, resume=True, overrides=["training.epochs=3", "training.schedule=constant"])
     assert isinstance(last, Finished)
     assert last.task == ("calibrate",)
     assert calibration(run) not in (None, first, tuned)

@@ -81,10 +81,10 @@ def test_a_tuned_run_is_tuned_again(copied: Path, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_an_extended_training_is_repeated_in_its_parts(data2d: Path, tmp_path: Path, stopped: bool) -> None:
-    job, run, stop = data2d.parent / "job.yaml", tmp_path / "run", StopAfter(3 if stopped else None)
+def test_an_extended_training_is_repeated_in_its_parts(run2d: Path, tmp_path: Path, stopped: bool) -> None:
+    job, run, stop = run2d / "job.yaml", tmp_path / "run", StopAfter(3 if stopped else None)
     list(stop.read(morula.train(job, output=run, overrides=["training.epochs=2"], stop=stop.reached)))
-    for settings in (["training.epochs=3"], ["training.epochs=4", "training.schedule=constant"]):
+    for settings in (["training.epochs=3", "training.schedule=constant"], ["training.epochs=4"]):
         list(morula.train(run / "job.yaml", output=run, resume=True, overrides=settings))
     record = json.loads((run / "provenance.json").read_text())
     assert [part["until"] for part in record["parts"]] == [3 if stopped else None, None]

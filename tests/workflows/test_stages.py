@@ -94,7 +94,7 @@ def test_second_stage_starts_from_first_weights(data3d: Path, tmp_path: Path) ->
     assert second.job.network.features == first.job.network.features == (4, 8)
     assert Path(second.job.network.from_) == tmp_path / "run/1_crappify"
     assert any("1_crappify" in text and "taken" in text for text in said), said
-    longer = ["1.training.epochs=9", "2.prediction.tta=none"]
+    longer = ["1.training.epochs=9", "1.training.schedule=constant", "2.prediction.tta=none"]
     warned = [event for event in morula.iter_run(path, output=tmp_path / "run", resume=True, overrides=longer) if isinstance(event, Warned)]
     assert [event.code for event in warned if event.code.startswith("stages")] == ["stages.of_former_weights"]
     assert len((tmp_path / "run/1_crappify/logs/training.csv").read_text().splitlines()) == 10

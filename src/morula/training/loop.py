@@ -152,12 +152,6 @@ def _begin(run: TrainingState, resume: bool | State) -> Iterator[Event]:
         return
     if run.resume():
         yield Logged(f"resumed after step {run.position.step} of {run.total}")
-        if run.planned_before is not None:
-            text = (
-                f"the learning rates up to step {run.position.step} were planned for {run.planned_before} steps; from here on they are "
-                f"those of a training of {run.total} steps. The result is not that of one training of {run.total} steps."
-            )
-            yield Warned("resume.planned_again", text)
     else:
         yield Warned("checkpoint.none_yet", f"there is no checkpoint in {run.folder} yet; the training starts from its beginning")
 

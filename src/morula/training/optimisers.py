@@ -231,13 +231,6 @@ class LRSchedule:
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
 
-    def set_rates(self) -> None:
-        """Give the optimiser the rates of the present step, where the state of a schedule for another number of steps was loaded."""
-        assert isinstance(self.scheduler, LambdaLR)
-        factors = (factor(self.scheduler.last_epoch) for factor in self.scheduler.lr_lambdas)
-        for group, base, factor in zip(self.scheduler.optimizer.param_groups, self.scheduler.base_lrs, factors, strict=True):
-            group["lr"] = base * factor
-
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""

@@ -43,9 +43,14 @@ _FREE = {
     *("patience", "workers", "validate_every", "checkpoint_every", "device", "devices", "nodes", "strategy"),
     *("epochs", "steps", "steps_per_epoch"),
 }
-"""Options that may differ between a run and its continuation, because they do not change how a step is taken."""
-_PLANNED = ("one_cycle", "cosine")
-"""Schedules that depend on the number of steps of the whole training."""
+"""Options that may differ between a run and its continuation, because they do not change the steps that are taken."""
+
+
+_OTHERWISE = "Restore these settings, or start a new run from its weights (network.from)."
+_LONGER = (
+    "The learning rates of the schedule were planned for that number. To train longer, go on with a constant rate "
+    f"(--set training.schedule=constant). {_OTHERWISE}"
+)
 
 
 class Loaders(Protocol):
@@ -89,10 +94,6 @@ class Position:
 class TrainingState:
     """A network in training: everything that a step changes and that a checkpoint holds.
 
-    Attributes:
-        total: steps of the optimiser in the whole training.
-        planned_before: number of steps for which the learning rates were planned up to here, where a training is resumed with another one.
-
     Arguments as in `morula.training.loop.fit`.
 
     Raises:
@@ -111,8 +112,8 @@ class TrainingState:
                 "there is no batch to train on: an epoch has 0 steps",
                 remedy="Give more images, or a smaller batch or patch.",
             )
-        self.total = self._steps_of(options)
-        self.planned_before: int | None = None
+        self.total = options.epochs * math.ceil(self.length / options.accumulate)
+        self.total = self.total if options.steps is None else min(self.total, options.steps)
         self.precision = pick_precision(options.precision, fabric.device.type)
         dtype = torch.float64 if self.precision == "fp64" else torch.float32
         memory_format = memory_format_of(network)
@@ -385,33 +386,25 @@ class TrainingState:
         if not own:
             return
         self.totals = Totals.of(state["totals"])
-        if self._goes_on_constantly(state):
+        if self._extended(state):  # with a constant rate from here on, in place of the schedule that has ended
             for group, rate in zip(self.optimiser.param_groups, planned, strict=True):
                 group["lr"] = rate
         else:
             self.schedule.scheduler.load_state_dict(state["schedule"])
-            before = self._steps_of(Training.model_validate(state["options"]))
-            if self.options.schedule.kind in _PLANNED and before != self.total:
-                self.planned_before = before
-                self.schedule.set_rates()
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.restore(state["average"])
 
-    def _steps_of(self, options: Training) -> int:
-        """Steps of the optimiser of a whole training with these options."""
-        steps = options.epochs * math.ceil(self.length / options.accumulate)
-        return steps if options.steps is None else min(steps, options.steps)
-
-    def _goes_on_constantly(self, state: State) -> bool:
-        """Whether the run goes on with a constant rate, in place of a schedule that has ended."""
+    def _extended(self, state: State) -> bool:
+        """Whether the run goes on with a constant rate after another schedule."""
         before = Training.model_validate(state["options"]).schedule
         return self.options.schedule.kind == "constant" and before.kind != "constant"
 
     def _check_same(self, state: State) -> None:
         # parsed and dumped again: options stored by an earlier version get the present names and the defaults of newer options
         now, then = self.options.model_dump(mode="json"), Training.model_validate(state["options"]).model_dump(mode="json")
-        free = _FREE | {"schedule"} if self._goes_on_constantly(state) else _FREE
+        free = _FREE if self.options.schedule.kind in ("constant", "plateau", "torch") else _FREE - {"epochs"}
+        free = free | {"schedule"} if self._extended(state) else free
         changed = {
             f"training.{name}": f"{name} was {then.get(name)} and is {value}"
             for name, value in now.items()
@@ -427,7 +420,7 @@ class TrainingState:
                 f"the run cannot be resumed exactly because {'; '.join(changed.values())}",
                 key=", ".join(changed),
                 file=self.folder.parent,
-                remedy="Restore these settings, or start a new run from its weights (network.from).",
+                remedy=_LONGER if changed.keys() == {"training.epochs"} else _OTHERWISE,
             )
 
 
