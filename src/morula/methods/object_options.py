@@ -112,5 +112,5 @@ class ObjectOptions(Options):
     """Results for other programs, beside the label images: `rois` (ImageJ), `geojson` (QuPath, with the measurements), `coco` (2D),
     `preview` (a picture with one colour per object) and `parquet` (the table; extra: parquet)."""
     intermediates: bool = False
-    """Write the intermediate results of the decoder (seeds, surface, growth mask) to `objects/intermediates/`, and those before
-    refinement and filter to `objects/before/` in `morula segment`, too."""
+    """Write the intermediate results of the decoder (seeds, surface, growth mask) to `objects/intermediates/`. `morula segment`
+    then also writes the labels before refinement and filter, to `before/`."""
