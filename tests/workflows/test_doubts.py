@@ -14,12 +14,14 @@ from morula.core.errors import JobError
 from morula.core.events import Warned
 from morula.core.image import Image
 from morula.core.remark import code_of
-from morula.data.plausibility import background_with_id, images_that_hold_labels, misplaced_labels, repeated_images, single_voxels
+from morula.data.label_position import misplaced_labels
+from morula.data.plausibility import background_with_id, images_that_hold_labels, repeated_images, single_voxels
 from morula.data.summary import object_label_warnings
 from morula.jobs.load import load_job
 from morula.labels.class_values import as_classes
 from morula.measurement.csv_table import read_table
 from morula.testing.errors import raises
+from morula.testing.simulate import simulate
 from morula.workflows.measure import measure_file
 from morula.workflows.prepare import prepare
 from morula.workflows.reading import Reading
@@ -250,13 +252,29 @@ def test_labels_of_exchanged_images_are_told() -> None:
 
 
 @pytest.mark.parametrize(("move", "codes"), [((0, 0), []), ((1, 0), []), ((2, 0), ["labels.shifted"]), ((-3, 2), ["labels.shifted"])])
-def test_labels_shifted_by_few_voxels_are_told(move: tuple[int, int], codes: list[str]) -> None:
-    labels = blobs(3)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_labels_shifted_by_few_voxels_are_told(count: int, move: tuple[int, int], codes: list[str]) -> None:
+    labels = blobs(count)
     pairs = [(shown(each, n), Image(np.roll(each, move, (0, 1)), "YX")) for n, each in enumerate(labels)]
     remarks = misplaced_labels(pairs)
     assert [each.code for each in remarks] == codes
     assert not remarks or f"shifted by {-move[0]} voxels along y and {-move[1]} along x" in remarks[0]
-    assert misplaced_labels(pairs[:2]) == []  # too few images to be sure
+
+
+@pytest.mark.parametrize(
+    ("move", "told"),
+    [
+        (lambda labels: labels, ""),
+        (lambda labels: labels[::-1], "flipped along z"),
+        (lambda labels: np.roll(labels, 3, 0), "shifted by -3 planes along z"),
+        (lambda labels: np.roll(labels, -4, 0), "shifted by 4 planes along z"),
+    ],
+)
+def test_labels_flipped_or_shifted_along_z_are_told(move: Callable[[np.ndarray], np.ndarray], told: str) -> None:
+    made = simulate("nuclei", shape=(32, 64, 64), n_objects=25, rng=np.random.default_rng(2))
+    remarks = misplaced_labels([(Image(made.image, "ZYX"), Image(move(made.labels), "ZYX"))])
+    assert [each.code for each in remarks] == (["labels.misplaced"] if told else [])
+    assert all(told in each for each in remarks)
 
 
 def test_objects_of_one_voxel_are_told(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from morula.core.errors import Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
-from morula.data.plausibility import background_with_id, images_that_hold_labels, misplaced_labels, repeated_images, single_voxels
+from morula.data.label_position import misplaced_labels
+from morula.data.plausibility import background_with_id, images_that_hold_labels, repeated_images, single_voxels
 from morula.io.blocks import iterate_blocks
 from morula.jobs.job import Job
 from morula.methods import METHODS

@@ -15,7 +15,8 @@ from morula.core.axes import Axes
 from morula.core.errors import DataError, JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.remark import Remark
-from morula.data.plausibility import background_with_id, images_that_hold_labels, misplaced_labels, repeated_images
+from morula.data.label_position import misplaced_labels
+from morula.data.plausibility import background_with_id, images_that_hold_labels, repeated_images
 from morula.data.summary import object_label_warnings
 from morula.dialects.pytorch3dunet.engine import Engine
 from morula.dialects.pytorch3dunet.job import Job, Purpose, purpose_of, read_job
