@@ -1,9 +1,9 @@
 """Measure the figures of docs/benchmarks: `python -m bench [ROW ...]`.
 
 Each row is stored in bench/results/ROW.json as soon as it is measured, and the pages are written again after it. A stored row is kept
-unless it is named or `--again` is given. A stopped measurement of the rows `prediction` (by pair), `objects`, `decoders` and `memory` (by
-line) and `trust` (by case) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of their lines per
-call.
+unless it is named or `--again` is given. A stopped measurement of the rows `prediction` and `biapy_jobs` (by pair), `objects`, `decoders`
+and `memory` (by line) and `trust` (by case) continues where it stopped. The rows `representations`, `volumes` and `slices_...` train one of
+their lines per call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import morula
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from ceilings import ROWS as CEILING_ROWS  # noqa: E402 - the folder is not a package
+from biapy_beside import biapy_jobs  # noqa: E402 - the folder is not a package
+from ceilings import ROWS as CEILING_ROWS  # noqa: E402
 from figures import Result  # noqa: E402
 from first_step import first_step  # noqa: E402
 from page import write_pages  # noqa: E402
@@ -59,6 +60,7 @@ ROWS = {
     **TRUST_ROWS,
     "scale": scale,
     "first_step": first_step,
+    "biapy_jobs": biapy_jobs,
     "tasks": tasks,
     "napari": plugin,
 }
