@@ -112,6 +112,7 @@ def jobs(ndim: int) -> Iterator[tuple[str, Keys]]:
     yield from _objects(ndim)
     yield from _pretraining(ndim)
     yield from _image_to_image(ndim)
+    yield from _denoising()
 
 
 def _representations(ndim: int) -> Iterator[tuple[str, Keys]]:
@@ -270,3 +271,15 @@ def _image_to_image(ndim: int) -> Iterator[tuple[str, Keys]]:
     fixed: Keys = {f"{norm}.TARGET.ZERO_MEAN_UNIT_VAR.MEAN_VAL": 2.0, f"{norm}.TARGET.ZERO_MEAN_UNIT_VAR.STD_VAL": 1.5}
     yield "image target", {**base, f"{norm}.TARGET.ENABLE": True, **fixed}
     yield "image turned", {**base, "TEST.AUGMENTATION": True, "AUGMENTOR.ENABLE": True, "AUGMENTOR.RANDOM_ROT": True}
+
+
+def _denoising() -> Iterator[tuple[str, Keys]]:
+    """The images with noise are the images, those without noise the labels: the test image is compared with them."""
+    section = "PROBLEM.DENOISING"
+    base: Keys = {"PROBLEM.TYPE": "DENOISING", f"{SEG}.DATA_CHANNELS": None, "DATA.TRAIN.GT_PATH": None, f"{section}.N2V_PERC_PIX": 1.0}
+    for name, more in _NETWORKS.items():
+        yield f"denoising {name}", {**base, "MODEL.ARCHITECTURE": name, **more}
+    manipulators = ("uniform_withoutCP", "normal_withoutCP", "normal_additive", "normal_fitted", "mean", "median")
+    yield from ((f"denoising {name}", {**base, f"{section}.N2V_MANIPULATOR": name}) for name in manipulators)
+    yield "denoising lines", {**base, f"{section}.N2V_STRUCTMASK": True, f"{section}.N2V_NEIGHBORHOOD_RADIUS": 2}
+    yield "denoising turned", {**base, "TEST.AUGMENTATION": True, "AUGMENTOR.ENABLE": True, "AUGMENTOR.VFLIP": True}

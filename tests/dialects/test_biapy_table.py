@@ -22,6 +22,7 @@ RUN = (
     "2D network resunet++", "2D channels omnipose", "2D watershed", "2D stardist", "2D refinement", "2D gridmask",
     "3D network unetr", "3D embedseg", "3D channels A", "3D median", "3D crappify rcan",
     "2D image unetr", "2D image loss W_MAE_SSIM", "2D image target", "3D image dfcan", "3D image turned",
+    "2D denoising lines", "3D denoising normal_fitted",
 )  # fmt: skip
 """Those that are run here; ``python bench/biapy_jobs.py`` runs all."""
 

@@ -144,7 +144,7 @@ def test_scales_that_cannot_be_found_again(folder, key):
     document = yaml.safe_load(JOB.format(labels="brighter", method="{kind: regression, units: image}", monitor="psnr"))
     document["sampling"][key] = {"kind": "zscore", "per": "patch"}
     (folder / "patch.yaml").write_text(yaml.safe_dump(document))
-    with raises("regression.not_invertible"):
+    with raises("restoring.not_invertible"):
         prepare(load_job(folder / "patch.yaml"))
 
 

@@ -27,6 +27,11 @@ METHODS = Family(
             "morula.methods.crappify_options:Options",
             "pretraining without labels: a network reconstructs the image from a degraded one",
         ),
+        "noise2void": Member(
+            "morula.methods.noise2void:Noise2Void",
+            "morula.methods.noise2void_options:Options",
+            "images with less noise, learned without clean images",
+        ),
     },
     group="morula.methods",
 )

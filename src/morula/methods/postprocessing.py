@@ -30,6 +30,8 @@ class Postprocessing(Configured):
     """Whether the result is objects (True) or a class for every pixel."""
     restores: ClassVar[bool] = False
     """Whether the result is an image (True) or labels."""
+    labels_are_images: ClassVar[bool] = False
+    """Whether labels of images are images, whose values a result is compared with."""
 
     @property
     def object_classes(self) -> Classes | None:

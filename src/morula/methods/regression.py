@@ -9,13 +9,12 @@ import numpy as np
 from torch import Tensor
 
 from morula.core.errors import DataError, Problem
-from morula.data.normalise import Fixed
 from morula.losses.sums import Sums, activate
 from morula.methods.loss_sums import image_loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.regression_options import Options
-from morula.methods.restoring import HEAD, Restoring
+from morula.methods.restoring import HEAD, Restoring, irreversible
 from morula.methods.training_task import Batch, Targets
 
 
@@ -24,6 +23,7 @@ class Regression(Restoring):
 
     options: Options
     labelled: ClassVar[bool] = True
+    labels_are_images: ClassVar[bool] = True
     folder: ClassVar[str] = "predictions"
     compared: ClassVar[dict[str, str]] = {"predicted": ""}
 
@@ -97,17 +97,7 @@ class Regression(Restoring):
     def job_problems(cls, job: JobSections) -> list[Problem]:
         """Units of an image whose values cannot be found again."""
         assert isinstance(job.method, Options)
-        own, again = job.sampling.normalise, job.sampling.renormalise
-        found = {
-            "sampling.normalise.per": own.per if not isinstance(own, Fixed) and own.per == "patch" else None,
-            "sampling.renormalise": None if again is None else again.kind,
-        }
-        rule, remedy = "cannot be undone, as units: image needs", "Normalise whole images, or write method.units: targets."
-        return [
-            Problem(key, rule, code="regression.not_invertible", value=value, remedy=remedy)
-            for key, value in found.items()
-            if value is not None and job.method.units == "image"
-        ]
+        return irreversible(job, "Normalise whole images, or write method.units: targets.") if job.method.units == "image" else []
 
     @classmethod
     def planned(cls, job: JobSections, facts: Facts, network: Document) -> Document:

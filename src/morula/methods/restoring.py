@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from morula.core.errors import DataError, Problem
+from morula.data.normalise import Fixed
 from morula.decoders.statistics import ChannelStatistics
 from morula.labels.objects import Objects
 from morula.methods.base import Method
@@ -54,7 +55,7 @@ class RestoringPostprocessing(Postprocessing):
     folder: ClassVar[str]
     """Folder in the run that the images of `pictures` are written to."""
     compared: ClassVar[dict[str, str]]
-    """The `pictures` that are scored against the image: suffix of the names of their scores, by name."""
+    """Which `pictures`, or the `image` itself, are scored against the truth: suffix of the names of their scores, by name."""
 
     def fit(self, statistics: ChannelStatistics) -> Parameters:
         """Nothing is decoded."""
@@ -128,6 +129,19 @@ class RestoringPlanning(Planning):
         """The number of channels of the images."""
         assert isinstance(job.method, RestoringOptions)
         return {"method": {"in_channels": facts.in_channels}} if job.method.in_channels is None else {}
+
+
+def irreversible(job: JobSections, remedy: str) -> list[Problem]:
+    """Normalisations that a result on the scale of its image cannot be given back."""
+    own, again = job.sampling.normalise, job.sampling.renormalise
+    found = {
+        "sampling.normalise.per": own.per if not isinstance(own, Fixed) and own.per == "patch" else None,
+        "sampling.renormalise": None if again is None else again.kind,
+    }
+    rule = "cannot be undone, which a result on the scale of its image needs"
+    return [
+        Problem(key, rule, code="restoring.not_invertible", value=value, remedy=remedy) for key, value in found.items() if value is not None
+    ]
 
 
 class Restoring(RestoringTask, RestoringPostprocessing, ImageScoring, RestoringPlanning, Method):

@@ -140,6 +140,7 @@ _METHODS = {
     "semantic": "a class for every pixel",
     "wnet3d": "classes by brightness, without labels; smoothing: against noise, a tenth of the width of an object or more",
     "crappify": "degraded images are restored, without labels",
+    "noise2void": "noise is removed, without clean images",
 }
 
 
@@ -149,6 +150,7 @@ def learned(prepared: Prepared) -> str:
         "semantic": "the class of each voxel",
         "wnet3d": "classes of voxels by their brightness, without labels",
         "crappify": "to restore degraded images, without labels",
+        "noise2void": "to remove noise, without clean images",
     }
     if (kind := prepared.job.method.kind) in words:
         return words[kind]

@@ -49,8 +49,7 @@ def open_test_images(model: Model) -> Generator[Event, None, Sequence[Opened]]:
     images = model.job.images
     assert images.test is not None  # the caller has checked it
     yield from notes_of(model)
-    values = model.method.labelled and model.method.restores
-    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False, values=values)
+    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False, values=model.method.labels_are_images)
     yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
     return opened
 
@@ -89,9 +88,10 @@ def _restore_one(
     yield from (Warned("images.values", text) for text in check_image(source.raw))
     scaling, own = model.scaling(image), image.canonical()
     truth: np.ndarray | None = own
-    if method.labelled:  # predicted in the units of the targets, and compared with these
-        predicted = yield from model.predict_steps(image, memory=memory, device=device, scaling=scaling)
+    if method.labels_are_images:
         truth = None if source.labels is None else source.labels.canonical()
+    if method.labelled:  # predicted in the units of the targets
+        predicted = yield from model.predict_steps(image, memory=memory, device=device, scaling=scaling)
         shown = method.pictures(own, own, np.asarray(predicted))
     else:
         # the random part of the task depends on the seed and the image alone, so that a repeated prediction gives the same figures
@@ -109,7 +109,7 @@ def _restore_one(
         yield FileWritten(file, Artefact.IMAGE, name)
     figures: dict[str, float] = {}
     for compared, ending in method.compared.items():
-        figures |= {} if truth is None else image_figures(truth, shown[compared], suffix=ending)
+        figures |= {} if truth is None else image_figures(truth, {"image": own, **shown}[compared], suffix=ending)
     return figures
 
 

@@ -199,8 +199,9 @@ def _check_monitor(job: Job, held: Sequence[Source], method: Method) -> None:
     named = _channels_of(monitor)
     if not held:
         rule, remedy = "is a figure of the validation", "Name images under images.validate, or leave it out."
-    elif isinstance(monitor, Score) and (method.labelled or any(source.labels is None for source in held)):
-        rule, remedy = "needs a method without labels, and labels of the validation images", "Write loss, or leave it out."
+    elif isinstance(monitor, Score) and (method.labelled or method.restores or any(source.labels is None for source in held)):
+        rule = "needs a method that finds objects without labels, and labels of the validation images"
+        remedy = "Write loss, or leave it out."
     elif isinstance(monitor, IoU | Dice) and not method.probability_channels:
         rule, remedy = "compares probabilities, which not all channels are", "Write loss, or leave it out."
     elif isinstance(monitor, Objects | MSE | PSNR) and not method.labelled:
@@ -343,7 +344,8 @@ def _dataset(sources: Sequence[Source], records: Sequence[Normalisation], job: J
 
 def _target_scales(sources: Sequence[Source], records: Sequence[Normalisation], job: Job, method: Method) -> list[Normalisation]:
     """The normalisation of each target: by its own values where images have theirs, else that of the images; none for other targets."""
-    targets = [source.labels for source in sources if source.labels is not None and method.on_scale_of_image]
+    scaled = method.labelled and method.on_scale_of_image
+    targets = [source.labels for source in sources if source.labels is not None and scaled]
     normalise = job.sampling.normalise
     if isinstance(normalise, Fixed) or normalise.per == "data_set":
         return [record.with_channels(target.n_channels) for target, record in zip(targets, records, strict=False)]
@@ -382,7 +384,7 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
     opened: dict[str, list[Opened]] = {}
     warnings: list[str] = []
     method = METHODS.load(job.method.kind)
-    labelled, values = method.labelled, method.labelled and method.restores
+    labelled, values = method.labelled, method.labels_are_images
     for key in keys:
         source = getattr(images, "validate_" if key == "validate" else key)
         if source is None or isinstance(source, float):

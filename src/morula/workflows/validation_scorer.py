@@ -26,7 +26,9 @@ class ValidationScorer:
     def fits(prepared: Prepared) -> bool:
         """Whether there is something to judge by: labels of all validation images, of which the training makes no other use."""
         held = prepared.validation
-        return not prepared.method.labelled and held is not None and all(source.labels is not None for source in held.sources)
+        method = prepared.method
+        judged = not (method.labelled or method.restores)  # an image is no label image
+        return judged and held is not None and all(source.labels is not None for source in held.sources)
 
     def __call__(self, network: nn.Module) -> float:
         """Predict and score the validation images."""

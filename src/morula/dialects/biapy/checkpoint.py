@@ -104,7 +104,7 @@ def _model(tensors: Mapping[str, Tensor], content: Mapping[str, Value], sections
         method["classes"] = max(2, *network.heads.values())
     elif method["kind"] == "regression":
         method |= {"in_channels": network.in_channels, "channels": sum(network.heads.values()), **_units(data)}
-    elif method["kind"] in ("masked_autoencoder", "crappify"):
+    elif method["kind"] in ("masked_autoencoder", "crappify", "noise2void"):
         method["in_channels"] = network.in_channels
     if method["kind"] == "masked_autoencoder":
         method["token"] = list(network.multiple)
@@ -182,6 +182,8 @@ def _method(problem: Mapping[str, Value], model: Mapping[str, Value], settings: 
         case "IMAGE_TO_IMAGE":
             _check_linear(settings)
             return {"kind": "regression"}
+        case "DENOISING":
+            return {"kind": "noise2void"}
         case "SELF_SUPERVISED":
             section = _inner(problem, "SELF_SUPERVISED")
             if section.get("PRETEXT_TASK") == "masking":
@@ -196,7 +198,7 @@ def _method(problem: Mapping[str, Value], model: Mapping[str, Value], settings: 
                 "networks of this workflow are not supported",
                 key="PROBLEM.TYPE",
                 value=kind,
-                remedy="Networks for INSTANCE_SEG, SEMANTIC_SEG, SELF_SUPERVISED and IMAGE_TO_IMAGE can be loaded.",
+                remedy="Networks for INSTANCE_SEG, SEMANTIC_SEG, SELF_SUPERVISED, IMAGE_TO_IMAGE and DENOISING can be loaded.",
             )
 
 

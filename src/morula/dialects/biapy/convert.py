@@ -11,6 +11,7 @@ from morula.core.family import did_you_mean
 from morula.core.location import natural_key
 from morula.dialects.biapy.architectures import network_of
 from morula.dialects.biapy.augmentor import augmentations_of
+from morula.dialects.biapy.denoising import denoising_of
 from morula.dialects.biapy.folds import Divided, divided_images, is_divided
 from morula.dialects.biapy.image_axes import axes_of
 from morula.dialects.biapy.image_to_image import regression_of
@@ -65,7 +66,7 @@ def converted(settings: Settings) -> Converted:
         settings.remark("PROBLEM.INSTANCE_SEG.SEPARATED_DECODERS_PER_HEAD", "the network has one head, and one decoder for it")
     # the order is that of the reference page
     job: dict[str, Value] = {
-        "images": _images(settings, labelled=workflow != "SELF_SUPERVISED"),
+        "images": _images(settings, labelled=workflow not in UNLABELLED),
         "method": method,
         "network": network,
         "sampling": _sampling(settings),
@@ -86,7 +87,10 @@ _METHODS: Mapping[str, Callable[[Settings], dict[str, Value]]] = {
     "SEMANTIC_SEG": semantic_of,
     "SELF_SUPERVISED": pretraining_of,
     "IMAGE_TO_IMAGE": regression_of,
+    "DENOISING": denoising_of,
 }
+UNLABELLED = ("SELF_SUPERVISED", "DENOISING")
+"""Workflows that learn from images alone."""
 
 
 def check_channels(settings: Settings, in_channels: int) -> None:
@@ -150,10 +154,15 @@ def images_to_predict(settings: Settings, *, labelled: bool, divided: Divided | 
     """Images to predict, with their labels where they are to be scored; `None` where nothing is predicted."""
     if not settings.flag("TEST.ENABLE"):
         return None
+    # clean images are no part of the training, but denoised ones are compared with them
+    scored = settings.flag("DATA.TEST.LOAD_GT") and (labelled or settings.text("PROBLEM.TYPE") == "DENOISING")
     if settings.flag("DATA.TEST.USE_VAL_AS_TEST"):
         if settings.flag("DATA.VAL.FROM_TRAIN"):
             divided = divided or (None if settings.problems else divided_images(settings, labelled=labelled))
         if divided is not None:
+            if scored and not labelled:
+                reason = "the validation images are a part of the training images, which have no clean ones"
+                settings.remark("DATA.TEST.LOAD_GT", reason)
             return divided.validation | axes_of(settings, "TRAIN")
         if settings.flag("DATA.VAL.FROM_TRAIN") and not settings.problems:
             settings.wrong(
@@ -162,8 +171,8 @@ def images_to_predict(settings: Settings, *, labelled: bool, divided: Divided | 
                 "cannot be obeyed: the validation data are a part of the only training image",
                 "Write DATA.VAL.FROM_TRAIN False and DATA.VAL.PATH, or DATA.TEST.PATH.",
             )
-        return _source(settings, "VAL", labels=labelled)
-    return _source(settings, "TEST", labels=labelled and settings.flag("DATA.TEST.LOAD_GT"))
+        return _source(settings, "VAL", labels=labelled or scored)
+    return _source(settings, "TEST", labels=scored)
 
 
 def _source(settings: Settings, part: str, *, labels: bool) -> dict[str, Value]:

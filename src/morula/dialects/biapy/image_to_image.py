@@ -22,11 +22,16 @@ def regression_of(settings: Settings) -> dict[str, Value]:
     if any(name.lower() not in ("linear", "") for name in activations):
         rule = "cannot be obeyed: predicted images may have any values"
         settings.wrong("biapy.not_supported", key, rule, "Write linear, or leave it out; for masks, SEMANTIC_SEG or INSTANCE_SEG.")
+    check_images(settings)
+    return {"kind": "regression", "channels": max(count, 1), **_units(settings), "losses": image_losses(settings)}
+
+
+def check_images(settings: Settings) -> None:
+    """Refuse what fits no workflow whose targets are images."""
     if settings.text("MODEL.ARCHITECTURE").lower() == "mae":
         settings.wrong("biapy.contradiction", "MODEL.ARCHITECTURE", "hides parts of the image", "Write unetr, or another network.")
     if settings.flag("DATA.TRAIN.EXTRACT_RANDOM_PATCH") and settings.flag(key := "DATA.TRAIN.PROBABILITY_MAP"):
         settings.wrong("biapy.not_supported", key, "cannot be obeyed: targets are images, which have no foreground", "Leave it out.")
-    return {"kind": "regression", "channels": max(count, 1), **_units(settings), "losses": image_losses(settings)}
 
 
 def _units(settings: Settings) -> dict[str, Value]:

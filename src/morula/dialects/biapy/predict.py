@@ -11,7 +11,8 @@ import torch
 from morula.core.atomic import atomic
 from morula.core.errors import DataError, JobError, ModelError
 from morula.core.events import Event, Warned
-from morula.dialects.biapy.convert import images_to_predict, prediction_of
+from morula.dialects.biapy.convert import UNLABELLED, images_to_predict, prediction_of
+from morula.dialects.biapy.denoising import denoising_of
 from morula.dialects.biapy.image_to_image import regression_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.objects import objects_of
@@ -91,11 +92,11 @@ def model_of(settings: Settings) -> Model:
         settings.wrong("biapy.no_checkpoint", "PATHS.CHECKPOINT_FILE", "does not exist", remedy)
     # images, tiles and decoder come from the job; network, channels and normalisation from the checkpoint
     changes: dict[str, dict[str, Value]] = {
-        "images": {"test": images_to_predict(settings, labelled=workflow != "SELF_SUPERVISED")},
+        "images": {"test": images_to_predict(settings, labelled=workflow not in UNLABELLED)},
         "prediction": prediction_of(settings),
     }
-    if workflow == "IMAGE_TO_IMAGE":
-        regression_of(settings)  # as with channels
+    if workflow in ("IMAGE_TO_IMAGE", "DENOISING"):  # as with channels
+        (regression_of if workflow == "IMAGE_TO_IMAGE" else denoising_of)(settings)
     elif workflow == "INSTANCE_SEG":
         # the channels are those of the checkpoint, but what is stated has to be right
         changes |= {"objects": objects_of(settings), "method": {"thresholds": method_of(settings).get("thresholds")}}

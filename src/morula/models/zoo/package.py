@@ -27,6 +27,7 @@ from morula.core.atomic import atomic
 from morula.core.errors import MissingExtraError, ModelError
 from morula.core.text import printable
 from morula.inference.openvino import with_activation
+from morula.methods.regression_options import Options as RegressionOptions
 from morula.models.model import Model
 from morula.models.zoo.processing import applied, steps_of
 from morula.nn.build import kind_of
@@ -100,8 +101,10 @@ def exportable(model: Model) -> nn.Module:
     """
     if model.method.on_scale_of_image:
         rule = "cannot be exported: predictions get the scale of their image, which a package cannot say"
-        remedy = "Share the run folder as it is, or train with method.units: targets."
-        raise ModelError("zoo.units", rule, key="method.units", value="image", remedy=remedy)
+        with_units = isinstance(model.job.method, RegressionOptions)
+        key, value = ("method.units", "image") if with_units else ("method.kind", model.job.method.kind)
+        remedy = f"Share the run folder as it is{', or train with method.units: targets' if with_units else ''}."
+        raise ModelError("zoo.units", rule, key=key, value=value, remedy=remedy)
     fused = fuse_for_inference(model.network.for_prediction().cpu())
     return with_activation(fused, model.method.activate)
 

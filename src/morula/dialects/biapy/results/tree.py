@@ -197,7 +197,7 @@ class ResultsTree:
     def _image(self, event: FileWritten) -> Iterator[Event]:
         image = event.path.stem.removesuffix(f"_{event.note}")
         # MAE_checks is the native folder, too; 3.7 has the same images in per_image
-        names = {**dict.fromkeys(("predicted", "restored", "reconstruction"), image), "original": "", "worse": ""}
+        names = {**dict.fromkeys(("predicted", "restored", "denoised", "reconstruction"), image), "original": "", "worse": ""}
         name = names.get(event.note, event.path.stem)
         if name:
             yield from link(event.path, self._place(self.images, f"{name}{event.path.suffix}"))

@@ -143,7 +143,12 @@ _VALIDATION = (
 
 _TEST = (
     *_images("TEST"),
-    Key("DATA.TEST.LOAD_GT", False, target="images.test.labels", condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG|IMAGE_TO_IMAGE"),
+    Key(
+        "DATA.TEST.LOAD_GT",
+        False,
+        target="images.test.labels",
+        condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING",
+    ),
     Key("DATA.TEST.USE_VAL_AS_TEST", False, target="images.test", condition="TEST.ENABLE"),
     Key("DATA.TEST.CHECK_DATA", True, no_effect="images and labels are always checked"),
     Key("DATA.TEST.OVERLAP", [0.0], target="prediction.overlap"),

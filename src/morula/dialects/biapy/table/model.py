@@ -251,7 +251,7 @@ MODEL: tuple[Key, ...] = (*_ARCHITECTURE, *_TRANSFORMER, *_OTHER_NETWORKS, *_STO
 """Rows of the keys under ``MODEL``."""
 
 _OWN_LOSS = "masking has a loss of its own, the mean squared error of the hidden boxes"
-_WITH_LOSSES = "PROBLEM.TYPE=SELF_SUPERVISED|SEMANTIC_SEG|IMAGE_TO_IMAGE"
+_WITH_LOSSES = "PROBLEM.TYPE=SELF_SUPERVISED|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING"
 _ONE_CLASS = "DATA.N_CLASSES is 2: objects have one class"
 LOSS: tuple[Key, ...] = (
     *(Key(f"LOSS.{name}", [], target="method.losses", condition=_WITH_LOSSES, no_effect=_OWN_LOSS) for name in ("TYPE", "WEIGHTS")),

@@ -294,16 +294,25 @@ _OTHER_WORKFLOWS = (
         },
         "it belongs to the workflow DETECTION",
     ),
-    *unused(
-        "PROBLEM.DENOISING",
-        {
-            "N2V_PERC_PIX": 0.198,
-            "N2V_MANIPULATOR": "uniform_withCP",
-            "N2V_NEIGHBORHOOD_RADIUS": 5,
-            "N2V_STRUCTMASK": False,
-            "LOAD_GT_DATA": False,
-        },
-        "it belongs to the workflow DENOISING",
+    Key("PROBLEM.DENOISING.N2V_PERC_PIX", 0.198, target="method.share"),
+    Key(
+        "PROBLEM.DENOISING.N2V_MANIPULATOR",
+        "uniform_withCP",
+        (
+            *("uniform_withCP", "uniform_withoutCP", "normal_withoutCP", "normal_additive", "normal_fitted"),
+            *("mean", "median", "identity"),
+        ),
+        target="method.replacement",
+    ),
+    Key("PROBLEM.DENOISING.N2V_NEIGHBORHOOD_RADIUS", 5, target="method.radius"),
+    Key("PROBLEM.DENOISING.N2V_STRUCTMASK", False, target="method.line"),
+    Key(
+        "PROBLEM.DENOISING.LOAD_GT_DATA",
+        False,
+        refuse=(
+            "cannot be obeyed: where there are clean images, no voxel has to be hidden",
+            "Write IMAGE_TO_IMAGE to learn from them; DATA.TEST.LOAD_GT alone compares denoised test images with clean ones.",
+        ),
     ),
     Key("PROBLEM.SUPER_RESOLUTION.UPSCALING", (), no_effect="it belongs to the workflow SUPER_RESOLUTION"),
     Key(f"{_I2I}.OUTPUT_CHANNELS", 1, target="method.channels"),
