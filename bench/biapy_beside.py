@@ -92,7 +92,7 @@ def _volumes(folder: Path) -> Keys:
     return _system("INSTANCE_SEG", 3) | places | _TRAINING | {
         "PROBLEM.INSTANCE_SEG.DATA_CHANNELS": ["F", "C"], "DATA.PATCH_SIZE": "(64, 64, 64, 1)", "DATA.TEST.PADDING": "(16,16,16)",
         "DATA.VAL.FROM_TRAIN": True, "DATA.VAL.SPLIT_TRAIN": 0.5, "DATA.TEST.LOAD_GT": True, "MODEL.ARCHITECTURE": "resunet",
-        "MODEL.FEATURE_MAPS": [16, 32, 64], "MODEL.DROPOUT_VALUES": [0, 0, 0], "MODEL.Z_DOWN": [2, 2], "TRAIN.EPOCHS": 60,
+        "MODEL.FEATURE_MAPS": [16, 32, 64], "MODEL.DROPOUT_VALUES": [0, 0, 0], "MODEL.Z_DOWN": [2, 2], "TRAIN.EPOCHS": 20,
         "TRAIN.BATCH_SIZE": 1, "TRAIN.LR": 1e-3,
     }  # fmt: skip
 
@@ -148,7 +148,7 @@ def pair(case: Whole, folder: Path, number: int, threads: int) -> Pair:
     """Both programs once on the case."""
     if case.before is not None and not folder.exists():
         simulate_data_set(folder, n_train=2, n_test=1, shape=(96, 96, 96), n_objects=70)
-        run(THEIRS, job_file(folder / "before.yaml", case.before(folder)), folder / "start", threads)
+        run(OURS, job_file(folder / "before.yaml", case.before(folder)), folder / "start", threads)
     folder.mkdir(exist_ok=True)
     job = job_file(folder / "job.yaml", case.keys(folder))
     found: list[dict[str, float]] = [{}, {}]

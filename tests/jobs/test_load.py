@@ -134,6 +134,8 @@ def test_lists_beside_each_other_are_read_as_written(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with raises("job.no_file", file=str(tmp_path / "nowhere.yaml")):
         load_job(tmp_path / "nowhere.yaml")
+    with raises("job.no_file", file=str(tmp_path), rule="is a folder, not a job file"):
+        load_job(tmp_path)
 
 
 def test_overrides_go_before_the_file(tmp_path: Path) -> None:

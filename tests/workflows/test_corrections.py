@@ -277,13 +277,17 @@ def test_segment_correct_retrain(poor_run: Path, tmp_path: Path) -> None:
     assert before < after
 
 
-def test_a_model_keeps_its_scale(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nuclei", "nuclei-stained"])
+def test_a_model_keeps_its_scale_and_colours_also_when_it_is_resumed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("morula.workflows.retrain.PATCHES", 4)
     made = simulate("nuclei", shape=(96, 96), n_objects=6, rng=np.random.default_rng(1), spacing=(0.25, 0.25))
     corrections = Corrections(made.labels, image=made.image)
     corrections.accept(*corrections.queue[:3])
-    list(retrain("nuclei", {"cells": corrections}, output=tmp_path / "run", epochs=1))
-    again, bundled = morula.load(tmp_path / "run"), morula.load("nuclei")
-    assert again.diameter == bundled.diameter
+    list(retrain(name, {"cells": corrections}, output=tmp_path / "run", epochs=1, stop=lambda: True))
+    assert not (tmp_path / "run/model").exists()
+    list(morula.train(tmp_path / "run/job.yaml", output=tmp_path / "run", resume=True))
+    again, bundled = morula.load(tmp_path / "run"), morula.load(name)
+    assert (again.diameter, again.colour) == (bundled.diameter, bundled.colour)
     assert (again.job.training.precision, bundled.job.training.precision) == ("auto", "bf16")
 
 

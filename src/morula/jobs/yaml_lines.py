@@ -167,8 +167,10 @@ def read_documents(path: str | Path) -> list[Document]:
 def _text(path: Path) -> str:
     try:
         if not path.is_file():
-            remedy = "Check the path, or make one with `morula new`."
-            raise MissingFileError("job.no_file", "there is no such job file", file=path, remedy=remedy)
+            folder = path.is_dir()
+            rule = "is a folder, not a job file" if folder else "there is no such job file"
+            remedy = f"Name the job file in it ({path / 'job.yaml'})." if folder else "Check the path, or make one with `morula new`."
+            raise MissingFileError("job.no_file", rule, file=path, remedy=remedy)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:

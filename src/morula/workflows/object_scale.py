@@ -28,7 +28,7 @@ from morula.jobs.bundled import place_of
 from morula.jobs.job import Job
 from morula.jobs.run_folder import RunFolder
 from morula.methods import METHODS
-from morula.models.description import SIDECAR, read_description
+from morula.models.description import SIDECAR, Description, read_description
 from morula.models.model import Model
 from morula.models.scale import Fitted, equivalent_diameter, factors_of, is_same, scale_for, view_at_scale
 from morula.nn.options import AUTO
@@ -101,10 +101,9 @@ def scale_of(job: Job, train: Sequence[Opened]) -> ObjectScale | None:
     Raises:
         JobError: when the job states a diameter, but starts from no model that rescales images.
     """
-    method, start = METHODS.load(job.method.kind), job.network.from_
-    found = None if start in (None, AUTO) or not (method.labelled and method.instances) else trained_scale(Path(str(start)))
-    if found is not None:
-        return ObjectScale.of(job, train, *found)
+    found = start_of(job)
+    if found is not None and found.diameter is not None:
+        return ObjectScale.of(job, train, found.diameter, found.voxel_size)
     if isinstance(job.images.diameter, float):
         rule = "cannot be used: the training does not start from a model that rescales images to the size of their objects"
         remedy = "Leave it out, or start from such a model (network.from: nuclei)."
@@ -112,16 +111,26 @@ def scale_of(job: Job, train: Sequence[Opened]) -> ObjectScale | None:
     return None
 
 
-def trained_scale(start: Path) -> tuple[float, VoxelSize] | None:
-    """Diameter and voxel size of a stored model; `None` where it does not rescale images, or is a file of another program."""
-    place = place_of(start)
+def takes_colour(job: Job) -> bool:
+    """Whether the training of a job starts from a model for colour images, and gives one."""
+    found = start_of(job)
+    return found is not None and found.colour
+
+
+def start_of(job: Job) -> Description | None:
+    """The whole model that a training with labels of objects starts from.
+
+    `None` for weights of another program, for those of a pretraining, and where nothing of the model but its weights is taken over.
+    """
+    method, start = METHODS.load(job.method.kind), job.network.from_
+    if start in (None, AUTO) or not (method.labelled and method.instances):
+        return None
+    place = place_of(Path(str(start)))
     inner = RunFolder(place).model
     folder = inner if (inner / SIDECAR).is_file() else place
     # weights of a pretraining have no description of a whole model
-    if not (folder / SIDECAR).is_file() or read_sidecar(folder).get("diameter") is None:
-        return None
-    described = read_description(folder)
-    return None if described.diameter is None else (described.diameter, described.voxel_size)
+    facts = read_sidecar(folder) if (folder / SIDECAR).is_file() else {}
+    return read_description(folder) if facts.get("diameter") is not None or facts.get("colour") else None
 
 
 def diameters(image: Image, counts: Sequence[int], trained: VoxelSize) -> np.ndarray:

@@ -33,7 +33,7 @@ from morula.models.scale import Fitted
 from morula.nn.network import Network
 from morula.training.monitors import MSE, PSNR, AnyMonitor, Dice, IoU, Objects, Score
 from morula.workflows.doubts import ClassValues, doubts_about
-from morula.workflows.object_scale import LOOKED_AT, ObjectScale, fitted_part, on_own_grid, scale_of, voxel_counts
+from morula.workflows.object_scale import LOOKED_AT, ObjectScale, fitted_part, on_own_grid, scale_of, takes_colour, voxel_counts
 from morula.workflows.resources import Estimate, resource_problems
 from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
@@ -58,6 +58,8 @@ class Prepared:
     """Diameter in voxels of the objects that images are rescaled to; `None` where they keep their own scale."""
     notes: tuple[str, ...] = ()
     """Lines for the log."""
+    colour: bool = False
+    """Whether the model takes colour images, see `Model.colour`."""
 
     def summary_line(self) -> str:
         """Images, patches and network in one line."""
@@ -86,6 +88,7 @@ class Prepared:
             voxel_size=self.voxel_size,
             normalisation=self.normalisation,
             diameter=self.diameter,
+            colour=self.colour,
         )
 
 
@@ -146,8 +149,8 @@ def prepare(job: Job) -> Prepared:
         warnings += _left_out(validation_set, "sampling.validation.leave_out")
     warnings += training.warnings
     said, tested = tuple(dict.fromkeys(warnings)), tuple(image.raw.spatial_shape for image in opened.get("test", []))
-    diameter = None if scale is None else scale.trained
-    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested, diameter, notes)
+    diameter, colour = None if scale is None else scale.trained, takes_colour(resolved)
+    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested, diameter, notes, colour)
 
 
 def _at_scale(

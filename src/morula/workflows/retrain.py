@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from morula.core.errors import DataError, ModelError
-from morula.core.events import Event, Finished
+from morula.core.events import Event
 from morula.core.image import Image
 from morula.core.voxel_size import VoxelSize
 from morula.jobs.run_folder import RunFolder
@@ -77,16 +76,8 @@ def retrain(
     for name, corrections in images.items():
         pairs, ignored = yield from _pairs(trained, name, corrections, device=device)
         layers |= pairs
-    finished = None
     settings = RunSettings(output, overwrite=overwrite, device=device, stop=stop)
-    for event in train(retraining_job(trained, model, ignored, epochs), settings, layers=layers):
-        if isinstance(event, Finished):
-            finished = event
-        else:
-            yield event
-    if finished is not None:
-        _keep_colour(trained, Path(output))
-        yield finished
+    yield from train(retraining_job(trained, model, ignored, epochs), settings, layers=layers)
 
 
 def retraining_job(model: Model, place: str | Path, ignored: int, epochs: int = EPOCHS) -> dict[str, object]:
@@ -155,19 +146,3 @@ def _slices(name: str, image: Image, labels: Image, ignored: int) -> dict[str, t
     known = np.flatnonzero((values != ignored).any(axis=(1, 2)))
     pixels = image.canonical()
     return {f"{name}_z{z:04d}": (Image(pixels[:, z], "CYX", flat), Image(values[z], "YX", flat)) for z in known}  # type: ignore[arg-type]
-
-
-def _keep_colour(earlier: Model, output: Path) -> None:
-    """A model that takes colour images still does so after the training."""
-    if not earlier.colour:
-        return
-    from safetensors import safe_open
-
-    from morula.models.load import load
-    from morula.nn.weights import WEIGHTS
-
-    folder = RunFolder(output)
-    with safe_open(folder.model / WEIGHTS, framework="pt") as file:
-        example = file.get_tensor("test:input")
-    with folder.in_use():
-        replace(load(output), colour=True).save(folder.model, example)
