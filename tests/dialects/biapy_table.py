@@ -113,6 +113,7 @@ def jobs(ndim: int) -> Iterator[tuple[str, Keys]]:
     yield from _pretraining(ndim)
     yield from _image_to_image(ndim)
     yield from _denoising()
+    yield from _super_resolution(ndim)
 
 
 def _representations(ndim: int) -> Iterator[tuple[str, Keys]]:
@@ -283,3 +284,12 @@ def _denoising() -> Iterator[tuple[str, Keys]]:
     yield from ((f"denoising {name}", {**base, f"{section}.N2V_MANIPULATOR": name}) for name in manipulators)
     yield "denoising lines", {**base, f"{section}.N2V_STRUCTMASK": True, f"{section}.N2V_NEIGHBORHOOD_RADIUS": 2}
     yield "denoising turned", {**base, "TEST.AUGMENTATION": True, "AUGMENTOR.ENABLE": True, "AUGMENTOR.VFLIP": True}
+
+
+def _super_resolution(ndim: int) -> Iterator[tuple[str, Keys]]:
+    """Labels of `make_images` as targets: these have the grid of the images, so the factors are 1, and 2 in tests of its own."""
+    base: Keys = {"PROBLEM.TYPE": "SUPER_RESOLUTION", f"{SEG}.DATA_CHANNELS": None, "PROBLEM.SUPER_RESOLUTION.UPSCALING": [1] * ndim}
+    restoring = {name: more for name, more in _RESTORING.items() if ndim == 2 or name in ("dfcan", "rcan")}
+    for name in ("unet", "resunet", "multiresunet", "unext_v2", *restoring):
+        yield f"resolution {name}", {**base, "MODEL.ARCHITECTURE": name, **(_NETWORKS | restoring)[name]}
+    yield "resolution scaled", {**base, "DATA.NORMALIZATION.TYPE": "scale_range", "LOSS.TYPE": ["MAE", "SSIM"]}

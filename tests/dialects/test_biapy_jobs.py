@@ -411,7 +411,6 @@ def test_differences_come_from_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("workflow", "offered"),
     [
-        ("SUPER_RESOLUTION", "crappify"),
         ("DETECTION", "[F, P]"),
         ("CLASSIFICATION", "DATA.N_CLASSES"),
     ],

@@ -325,3 +325,10 @@ def test_worse_images_on_disk_follow_settings_and_images(images):
 def test_a_job_that_does_not_fit_is_rejected_before_training(images, changes, code):
     with raises(code):
         list(morula.train(job(images, **changes), output=images / "run"))
+
+
+def test_labels_of_validation_images_do_not_end_the_training(images):
+    place = f"{images}/raw/1.tif"
+    changes = {"train": {"raw": f"{images}/raw/0.tif"}, "validate": {"raw": place, "labels": place}}
+    list(morula.train(job(images, images=changes, method={"kind": "crappify"}, network={"features": [4, 8]}), output=images / "run"))
+    assert "validation_loss" in (images / "run/logs/training.csv").read_text().splitlines()[0]

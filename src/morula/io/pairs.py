@@ -143,6 +143,7 @@ def pair_images(
     axes: str | None = None,
     dataset: str | None = None,
     level: int = 0,
+    enlarge: Sequence[int] = (),
 ) -> tuple[list[Pair], list[str]]:
     """Each image with its label image, and warnings for the user.
 
@@ -158,6 +159,7 @@ def pair_images(
         axes: of the images, instead of what the files state or their shapes suggest.
         dataset: name or number of the image in files of several.
         level: level of the pyramid of the images.
+        enlarge: factor per axis (Z)YX by which label images have more voxels than their images; empty for none.
 
     Raises:
         DataError: naming every image without labels, every label image without image, and every pair of different shapes.
@@ -195,12 +197,13 @@ def pair_images(
             ),
         ]
     pairs = [Pair(pair.name, pair.raw, scene_of_labels(pair.labels, dataset)) for pair in pairs]
-    problems += [problem for pair in pairs for problem in _shape_problems(pair, axes, Request(dataset, level, missing="unchecked"))]
+    request = Request(dataset, level, missing="unchecked")
+    problems += [problem for pair in pairs for problem in _shape_problems(pair, axes, request, tuple(enlarge))]
     if problems:
         raise DataError(
             "images.labels_do_not_match",
             "images and labels do not match:\n  " + "\n  ".join(problems),
-            remedy="\nGive each image one label image of the same name and size.",
+            remedy=f"\nGive each image one label image of the same name and {'of the size that is expected' if enlarge else 'size'}.",
         )
     return pairs, warnings
 
@@ -368,21 +371,26 @@ def _common(stems: list[str]) -> str:
     return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
 
 
-def _shape_problems(pair: Pair, axes: str | None, request: Request) -> list[str]:
+def _shape_problems(pair: Pair, axes: str | None, request: Request, enlarge: tuple[int, ...]) -> list[str]:
     assert pair.labels is not None
     try:
         raw = open_image(pair.raw, request, axes).spatial_shape
-        of_labels = Request(labels=True, missing="unchecked", shape=raw)
+        if len(enlarge) > len(raw):
+            return []  # an error of its own, where the images are opened
+        factors = (1,) * (len(raw) - len(enlarge)) + enlarge
+        expected = tuple(n * factor for n, factor in zip(raw, factors, strict=True))
+        of_labels = Request(labels=True, missing="unchecked", shape=expected)
         labels = open_image(pair.labels, of_labels, None if axes is None else axes.replace("C", ""))
-        shapes = [raw, labels.spatial_shape]
+        shapes = [expected, labels.spatial_shape, raw]
     except MorulaError as error:
         return [str(error)]
     # a plane may be stored as a stack of one plane on one side only
-    a, b = (tuple(n for n in shape if n != 1) for shape in shapes)
+    a, b = (tuple(n for n in shape if n != 1) for shape in shapes[:2])
     if a == b or tuple(n for n in labels.shape if n != 1) in ((*a, 2), (2, *a)):  # labels may hold ids and classes in two channels
         return []
     sizes = [" x ".join(map(str, shape)) for shape in shapes]
-    return [f"{str(pair.raw)!r} has {sizes[0]} voxels but its labels {str(pair.labels)!r} have {sizes[1]}"]
+    more = f", not {sizes[0]}" if enlarge else ""
+    return [f"{str(pair.raw)!r} has {sizes[2]} voxels but its labels {str(pair.labels)!r} have {sizes[1]}{more}"]
 
 
 def _shown(place: Place | Sequence[Place]) -> str:

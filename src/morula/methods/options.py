@@ -24,6 +24,11 @@ class MethodOptions(VariantOptions):
         """Intersections over union from which an object counts as found, one set of scores each; empty where there are no objects."""
         return ()
 
+    @property
+    def enlarged_by(self) -> tuple[int, ...]:
+        """Factor per axis (Z)YX by which results have more voxels than their images; empty for none."""
+        return ()
+
     def relative_to(self, folder: Path) -> Self:
         """The same options with their paths relative to a folder; the options themselves where they hold no path."""
         del folder

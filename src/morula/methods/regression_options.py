@@ -19,6 +19,9 @@ class Options(RestoringOptions):
 
     channels: PositiveInt = 1
     """Channels of the images to be predicted, which `images.train.labels` names."""
+    enlarge: tuple[PositiveInt, ...] | None = None
+    """Factor per axis (Z)YX by which targets have more voxels than their images, for example `[2, 2]` or `[1, 2, 2]`: each image is
+    interpolated linearly to the grid of its target, on which the network works. Left out: both have the same grid."""
     activation: Literal["linear", "sigmoid", "softmax"] = "linear"
     """`linear`: any values. `sigmoid`: probabilities, of masks that may overlap. `softmax`: of masks that exclude each other."""
     units: Literal["targets", "image"] = "targets"
@@ -33,6 +36,11 @@ class Options(RestoringOptions):
     loss_options: dict[str, LossArguments] = Field({})
     """Further arguments of losses by name, for example `{smooth_l1: {beta: 0.5}}`. With `{mse: {sides: [100, 0.2, 1]}}` (or `l1`,
     `smooth_l1`) voxels whose target is below 100 count a fifth of the others."""
+
+    @property
+    def enlarged_by(self) -> tuple[int, ...]:
+        """Factor per axis by which results have more voxels than their images."""
+        return self.enlarge or ()
 
     @property
     def used_losses(self) -> dict[str, float]:

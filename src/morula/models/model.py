@@ -36,6 +36,7 @@ from morula.measurement.filter import remove_ids, removed_ids, with_verdicts
 from morula.measurement.measure import measure
 from morula.methods.base import Method
 from morula.methods.classes import class_columns
+from morula.models.enlarge import enlarged
 from morula.models.scale import factors_of, fit_scale
 from morula.nn.build import kind_of, to_channels_last
 from morula.nn.fuse import fuse_for_inference
@@ -276,7 +277,7 @@ class Model:
         return f"{spatial}C" if last else f"C{spatial}"
 
     def as_image(self, image: ImageLike, voxel_size: VoxelSizeLike = None, *, axes: str | None = None) -> Image:
-        """An image that this model can take.
+        """An image that this model can take, on the grid of its predictions.
 
         Args:
             image: see `predict`.
@@ -311,7 +312,7 @@ class Model:
                 remedy=Remedy("select the channel that the model was trained on (channel=0; --channel 0)", "give images with its channels"),
                 file=image.source,
             )
-        return image
+        return enlarged(image, self.job.method.enlarged_by)
 
     def warnings(self, image: Image) -> list[str]:
         """Differences between this image and the training images that make a prediction doubtful."""

@@ -49,7 +49,14 @@ def open_test_images(model: Model) -> Generator[Event, None, Sequence[Opened]]:
     images = model.job.images
     assert images.test is not None  # the caller has checked it
     yield from notes_of(model)
-    opened, warnings = open_source(images.test, images, key="images.test", need_labels=False, values=model.method.labels_are_images)
+    opened, warnings = open_source(
+        images.test,
+        images,
+        key="images.test",
+        need_labels=False,
+        values=model.method.labels_are_images,
+        enlarge=model.job.method.enlarged_by,
+    )
     yield from (Warned(code_of(text, "images.pairing"), text) for text in warnings)
     return opened
 

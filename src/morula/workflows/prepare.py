@@ -28,6 +28,7 @@ from morula.jobs.plan import plan
 from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
+from morula.models.enlarge import enlarged_shape
 from morula.models.model import Model
 from morula.models.scale import Fitted
 from morula.nn.network import Network
@@ -100,7 +101,7 @@ def prepare(job: Job) -> Prepared:
     """
     check_apart(stored_inputs(job), inputs_of(job))  # computed images are written into this folder
     opened, warnings = _opened(job)
-    train, validation = opened["train"], opened.get("validate", [])
+    train, validation = ([image.enlarged(job.method.enlarged_by) for image in opened.get(key, [])] for key in ("train", "validate"))
     warnings = [*job.notes, *warnings]
     try:  # pixels of damaged files are read here for the first time
         warnings += doubts_about(opened, job)
@@ -148,9 +149,14 @@ def prepare(job: Job) -> Prepared:
         validation_set = _dataset(held, held_records, resolved, method, augment=False)
         warnings += _left_out(validation_set, "sampling.validation.leave_out")
     warnings += training.warnings
-    said, tested = tuple(dict.fromkeys(warnings)), tuple(image.raw.spatial_shape for image in opened.get("test", []))
+    said, tested = tuple(dict.fromkeys(warnings)), _shapes(opened.get("test", []), job)
     diameter, colour = None if scale is None else scale.trained, takes_colour(resolved)
     return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested, diameter, notes, colour)
+
+
+def _shapes(images: Sequence[Opened], job: Job) -> tuple[tuple[int, ...], ...]:
+    """Shapes (Z)YX of the predictions of images."""
+    return tuple(enlarged_shape(image.raw, job.method.enlarged_by) for image in images)
 
 
 def _at_scale(
@@ -394,7 +400,8 @@ def open_images(job: Job, keys: Sequence[str] = ("train", "validate", "test")) -
             continue
         try:
             # test images are opened only to find their problems now, not after hours of training
-            opened[key], remarks = open_source(source, images, key=f"images.{key}", need_labels=labelled and key != "test", values=values)
+            needed, by = labelled and key != "test", job.method.enlarged_by
+            opened[key], remarks = open_source(source, images, key=f"images.{key}", need_labels=needed, values=values, enlarge=by)
             warnings += remarks if key != "test" else []
             problems += _without_classes(opened[key], job, f"images.{key}") if key != "test" else []
         except JobError as error:

@@ -23,13 +23,14 @@ from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.jobs.job import Images
 from morula.jobs.job import Source as SourceOptions
+from morula.models.enlarge import enlarged, enlarged_shape
 from morula.workflows.result_files import point_name
 
 
 @dataclass(frozen=True)
 class Truth:
     """Files of the ground truth of an image; `time` is its time point where they are series, `values` whether the labels are an image whose
-    values are predicted, `weights` says how much voxels count in the loss."""
+    values are predicted, which has `enlarge` times as many voxels along each axis, `weights` says how much voxels count in the loss."""
 
     @property
     def parts(self) -> dict[str, Path]:
@@ -43,6 +44,7 @@ class Truth:
     time: int | None = None
     values: bool = False
     weights: Path | None = None
+    enlarge: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,10 @@ class Opened:
     reading: str = ""
     time: int | None = None
     weights: Image | None = None
+
+    def enlarged(self, factors: Sequence[int]) -> Opened:
+        """The same with its image on the grid of its labels, which have so many times as many voxels along each axis; lazy."""
+        return replace(self, raw=enlarged(self.raw, factors))
 
     @property
     def files(self) -> list[str]:
@@ -84,11 +90,11 @@ class Opened:
 
 
 def open_source(
-    source: SourceOptions, images: Images, *, key: str, need_labels: bool, values: bool = False
+    source: SourceOptions, images: Images, *, key: str, need_labels: bool, values: bool = False, enlarge: tuple[int, ...] = ()
 ) -> tuple[list[Opened], list[str]]:
     """Open all images of a source lazily; returns them, and the warnings of the pairing and about ignored metadata.
 
-    With `values`, labels are images whose values are predicted.
+    With `values`, labels are images whose values are predicted, with `enlarge` times as many voxels along each axis.
 
     Each time point of a series is an image of its own, unless the job selects one.
 
@@ -101,11 +107,11 @@ def open_source(
     opened, problems = [], []
     images = images.of(source)
     with collected() as ignored:
-        pairs, warnings = paired(source, images, key)
+        pairs, warnings = paired(source, images, key, enlarge)
         # all files are tried, so that the error names every bad one
         for name, raw, truth in pairs:
             try:
-                opened += _time_points(name, raw, None if truth is None else replace(truth, values=values), images)
+                opened += _time_points(name, raw, None if truth is None else replace(truth, values=values, enlarge=enlarge), images)
             except MorulaError as error:
                 problems.append(Problem.of(error, key))
     opened = flattened(opened) if any(image.raw.ndim_spatial == 2 for image in opened) else opened
@@ -120,8 +126,12 @@ def about_metadata(warnings: Iterable[MetadataWarning]) -> list[Remark]:
     return [Remark(warning.code, str(warning)) for warning in warnings]
 
 
-def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list[tuple[str, Path, Truth | None]], list[str]]:
+def paired(
+    source: SourceOptions, images: Images | None, key: str, enlarge: Sequence[int] = ()
+) -> tuple[list[tuple[str, Path, Truth | None]], list[str]]:
     """Name, file and ground truth of each image of a source, and the warnings of the pairing.
+
+    `enlarge` is the factor per axis by which labels have more voxels than their images.
 
     Raises:
         JobError: when files are missing or do not match.
@@ -137,7 +147,7 @@ def paired(source: SourceOptions, images: Images | None, key: str) -> tuple[list
             continue
         try:
             chosen = {} if images is None else {"dataset": images.name_inside, "level": images.level}
-            pairs, remarks = pair_images(source.raw, place, axes=axes, **chosen)  # type: ignore[arg-type]
+            pairs, remarks = pair_images(source.raw, place, axes=axes, enlarge=enlarge, **chosen)  # type: ignore[arg-type]
         except MorulaError as error:
             raise JobError([Problem.of(error, key if side == "labels" else f"{key}.{side}")]) from error
         names |= {pair.raw: pair.name for pair in pairs}
@@ -216,10 +226,14 @@ def open_truth(truth: Truth, image: Image, images: Images | None = None) -> tupl
         labels, classes = take_time(labels, time), None if classes is None else take_time(classes, time)
     labels = connected(labels) if images is not None and images.components else labels
     labels, classes = like(labels, image), None if classes is None else like(classes, image)
+    expected, more = enlarged_shape(image, truth.enlarge), f", {_times(truth.enlarge)} times as many" if truth.enlarge else ""
     for what, part, file in (("labels", labels, truth.labels), ("classes", classes, truth.classes)):
-        if part is not None and part.spatial_shape != image.spatial_shape:
+        if part is not None and part.spatial_shape != expected:
             rule = f"have {_times(part.spatial_shape)} voxels but the image {image.source} has {_times(image.spatial_shape)}"
-            raise DataError("images.shapes_differ", rule, file=file, remedy=f"Give {what} of the same size, or state images.axes.")
+            remedy = f"Give {what} of the same size, or state images.axes."
+            if more:
+                rule, remedy = f"{rule}: {_times(expected)} are expected{more}", f"Give {what} of this size, or correct method.enlarge."
+            raise DataError("images.shapes_differ", rule, file=file, remedy=remedy)
     # a mask becomes a label value, so that everything after this knows only one way to mark unannotated voxels
     value = None if images is None else images.ignore_label
     if truth.mask is None:
@@ -238,9 +252,9 @@ def _open_weights(truth: Truth, image: Image, images: Images | None) -> Image | 
         return None
     time = truth.time if images is None or truth.time is not None else images.time
     weights = like(read(truth.weights, time=time, **_reading(images, labels=True)), image)
-    if weights.spatial_shape != image.spatial_shape or weights.n_channels != 1:
+    if weights.spatial_shape != (expected := enlarged_shape(image, truth.enlarge)) or weights.n_channels != 1:
         shown = f"{_times(weights.spatial_shape)} voxels and {weights.n_channels} channel(s)"
-        rule = f"have {shown}, but must have one channel of {_times(image.spatial_shape)} voxels, as the image {image.source}"
+        rule = f"have {shown}, but must have one channel of {_times(expected)} voxels, as the labels of the image {image.source}"
         raise DataError("images.weights_shape", rule, file=truth.weights, remedy="Give one weight for each voxel.")
     return weights
 

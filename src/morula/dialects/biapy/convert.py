@@ -22,6 +22,7 @@ from morula.dialects.biapy.origins import origins_of
 from morula.dialects.biapy.pretraining import pretraining_of
 from morula.dialects.biapy.semantic import semantic_of
 from morula.dialects.biapy.settings import Settings, as_list, is_number, read_settings, whole_numbers
+from morula.dialects.biapy.super_resolution import super_resolution_of, upscaling_of
 from morula.dialects.biapy.table import POST
 from morula.dialects.converted import Converted, Value
 from morula.jobs.load import validate
@@ -88,6 +89,7 @@ _METHODS: Mapping[str, Callable[[Settings], dict[str, Value]]] = {
     "SELF_SUPERVISED": pretraining_of,
     "IMAGE_TO_IMAGE": regression_of,
     "DENOISING": denoising_of,
+    "SUPER_RESOLUTION": super_resolution_of,
 }
 UNLABELLED = ("SELF_SUPERVISED", "DENOISING")
 """Workflows that learn from images alone."""
@@ -225,7 +227,7 @@ def _voxel_size(settings: Settings) -> dict[str, Value]:
 
 
 def patch_of(settings: Settings) -> list[int]:
-    """Edges of a patch in voxels, (Z)YX, without the channels."""
+    """Edges of a patch in voxels of the targets, (Z)YX, without the channels."""
     key, ndim = "DATA.PATCH_SIZE", settings.ndim
     expected = "(Z, Y, X, channels)" if ndim == 3 else "(Y, X, channels)"
     size = whole_numbers(settings.items(key), least=1)
@@ -234,7 +236,8 @@ def patch_of(settings: Settings) -> list[int]:
     elif size is None or len(size) != ndim + 1:
         settings.wrong("biapy.wrong_length", key, f"has the wrong length: {ndim + 1} numbers are expected, {expected}")
     else:
-        return size[:-1]
+        by = upscaling_of(settings) if settings.text("PROBLEM.TYPE") == "SUPER_RESOLUTION" else None
+        return [edge * factor for edge, factor in zip(size[:-1], by or [1] * ndim, strict=True)]
     return [16, 64, 64][-ndim:]
 
 

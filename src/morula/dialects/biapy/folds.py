@@ -13,6 +13,7 @@ import numpy as np
 
 from morula.core.errors import MorulaError, Problem
 from morula.dialects.biapy.settings import Settings
+from morula.dialects.biapy.super_resolution import upscaling_of
 from morula.dialects.converted import Value
 from morula.io.pairs import Pair, pair_images
 
@@ -102,7 +103,8 @@ def _share(settings: Settings, images: int) -> list[int]:
 def _pairs(settings: Settings, *, labelled: bool) -> list[Pair] | None:
     raw = _absolute(settings, _PATH)
     try:
-        return pair_images(raw, _absolute(settings, "DATA.TRAIN.GT_PATH") if labelled else None)[0]
+        by = (upscaling_of(settings) or ()) if settings.text("PROBLEM.TYPE") == "SUPER_RESOLUTION" else ()
+        return pair_images(raw, _absolute(settings, "DATA.TRAIN.GT_PATH") if labelled else None, enlarge=by)[0]
     except MorulaError as error:
         settings.add(Problem.of(error), _PATH)
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from morula.dialects.biapy.image_to_image import regression_of
 from morula.dialects.biapy.instances import method_of
 from morula.dialects.biapy.objects import objects_of
 from morula.dialects.biapy.settings import Settings, read_settings
+from morula.dialects.biapy.super_resolution import UPSCALING, super_resolution_of, upscaling_of
 from morula.dialects.converted import Value
 from morula.jobs.inputs import check_new_run
 from morula.jobs.job import Job
@@ -29,6 +30,13 @@ from morula.models.model import Model
 from morula.workflows.run import run as run_native
 from morula.workflows.run_settings import RunSettings
 from morula.workflows.sources import open_source
+
+_CHECKED: Mapping[str, Callable[[Settings], dict[str, Value]]] = {
+    "IMAGE_TO_IMAGE": regression_of,
+    "DENOISING": denoising_of,
+    "SUPER_RESOLUTION": super_resolution_of,
+}
+"""Workflows whose method is that of the checkpoint, and the functions that check what the job states of it."""
 
 
 def predicts_only(settings: Settings) -> bool:
@@ -95,8 +103,8 @@ def model_of(settings: Settings) -> Model:
         "images": {"test": images_to_predict(settings, labelled=workflow not in UNLABELLED)},
         "prediction": prediction_of(settings),
     }
-    if workflow in ("IMAGE_TO_IMAGE", "DENOISING"):  # as with channels
-        (regression_of if workflow == "IMAGE_TO_IMAGE" else denoising_of)(settings)
+    if workflow in _CHECKED:
+        _CHECKED[workflow](settings)  # as with channels
     elif workflow == "INSTANCE_SEG":
         # the channels are those of the checkpoint, but what is stated has to be right
         changes |= {"objects": objects_of(settings), "method": {"thresholds": method_of(settings).get("thresholds")}}
@@ -135,7 +143,12 @@ def _check_images(settings: Settings, model: Model) -> None:
     """
     test = model.job.images.test
     assert test is not None
-    opened, _ = open_source(test, model.job.images, key="images.test", need_labels=False)
+    values, by = model.method.labels_are_images, model.job.method.enlarged_by
+    if settings.text("PROBLEM.TYPE") == "SUPER_RESOLUTION" and tuple(upscaling_of(settings) or ()) != by:
+        rule = f"differs from that of the checkpoint, {by or 'none'}"
+        settings.wrong("biapy.contradiction", UPSCALING, rule, "Write that one, or name another checkpoint.")
+        return
+    opened, _ = open_source(test, model.job.images, key="images.test", need_labels=False, values=values, enlarge=by)
     for image in opened:
         try:
             model.as_image(image.raw)

@@ -16,7 +16,7 @@ from morula.dialects.converted import Value, nested
 from morula.jobs.yaml_lines import Document, Place, read_documents
 
 _LEAVES = {"PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS"}
-_WORKFLOWS = ("INSTANCE_SEG", "SEMANTIC_SEG", "SELF_SUPERVISED", "IMAGE_TO_IMAGE", "DENOISING")
+_WORKFLOWS = ("INSTANCE_SEG", "SEMANTIC_SEG", "SELF_SUPERVISED", "IMAGE_TO_IMAGE", "DENOISING", "SUPER_RESOLUTION")
 _DEFAULT = "SEMANTIC_SEG"
 _REMEDIES = {
     "labels.unknown_class": "Raise DATA.N_CLASSES, state LOSS.IGNORE_INDEX for a value that is no class, or write INSTANCE_SEG for objects."
@@ -29,7 +29,6 @@ _FORMER_SWITCHES = {
 """Keys that had another meaning where their value is a switch, up to 3.6."""
 _INSTEAD = {
     "DETECTION": "Write INSTANCE_SEG with DATA_CHANNELS [F, P], with label images in place of the points: each object has its centre.",
-    "SUPER_RESOLUTION": "Enlarge the images to their targets, and write IMAGE_TO_IMAGE; without targets, PRETEXT_TASK crappify.",
     "CLASSIFICATION": "Whole images have no class here; INSTANCE_SEG with DATA.N_CLASSES above 2 gives each object a class.",
 }
 """What comes next to the workflows that are not supported."""

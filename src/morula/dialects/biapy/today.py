@@ -36,7 +36,7 @@ def in_todays_keys(settings: Settings) -> dict[str, Value]:
     elif settings.text("PROBLEM.TYPE") == "SELF_SUPERVISED":
         # the documents and the program have different defaults
         found["PROBLEM.SELF_SUPERVISED.PRETEXT_TASK"] = pretext_of(settings)
-    if settings.text("PROBLEM.TYPE") in ("SELF_SUPERVISED", "IMAGE_TO_IMAGE") and "LOSS.TYPE" in settings:
+    if settings.text("PROBLEM.TYPE") in ("SELF_SUPERVISED", "IMAGE_TO_IMAGE", "SUPER_RESOLUTION") and "LOSS.TYPE" in settings:
         names, weights = losses_of(settings)
         found |= {"LOSS.TYPE": list(names)} | ({"LOSS.WEIGHTS": list(weights)} if len(names) > 1 else {})
     if (least := settings.number("DATA.TRAIN.MINIMUM_FOREGROUND_PER")) >= 0:

@@ -97,7 +97,7 @@ def exportable(model: Model) -> nn.Module:
     """The network of a model with its activations, NC(Z)YX to NK(Z)YX, on the CPU.
 
     Raises:
-        ModelError: when its predictions get the scale of their image, which a package cannot say.
+        ModelError: when its predictions get the scale of their image, or a finer grid, which a package cannot say.
     """
     if model.method.on_scale_of_image:
         rule = "cannot be exported: predictions get the scale of their image, which a package cannot say"
@@ -105,6 +105,10 @@ def exportable(model: Model) -> nn.Module:
         key, value = ("method.units", "image") if with_units else ("method.kind", model.job.method.kind)
         remedy = f"Share the run folder as it is{', or train with method.units: targets' if with_units else ''}."
         raise ModelError("zoo.units", rule, key=key, value=value, remedy=remedy)
+    if model.job.method.enlarged_by:
+        rule = "cannot be exported: its images are interpolated to a finer grid first, which a package cannot say"
+        remedy = "Share the run folder as it is."
+        raise ModelError("zoo.grid", rule, key="method.enlarge", value=model.job.method.enlarged_by, remedy=remedy)
     fused = fuse_for_inference(model.network.for_prediction().cpu())
     return with_activation(fused, model.method.activate)
 

@@ -192,7 +192,7 @@ class ResultsTree:
     def _one_image(self) -> bool:
         """Whether there is one test image: its files need no folder of their own."""
         test = self.job.images.test
-        return test is not None and len(paired(test, self.job.images, "images.test")[0]) == 1
+        return test is not None and len(paired(test, self.job.images, "images.test", self.job.method.enlarged_by)[0]) == 1
 
     def _image(self, event: FileWritten) -> Iterator[Event]:
         image = event.path.stem.removesuffix(f"_{event.note}")

@@ -147,7 +147,7 @@ _TEST = (
         "DATA.TEST.LOAD_GT",
         False,
         target="images.test.labels",
-        condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING",
+        condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING|SUPER_RESOLUTION",
     ),
     Key("DATA.TEST.USE_VAL_AS_TEST", False, target="images.test", condition="TEST.ENABLE"),
     Key("DATA.TEST.CHECK_DATA", True, no_effect="images and labels are always checked"),

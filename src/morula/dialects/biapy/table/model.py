@@ -11,6 +11,7 @@ _TRANSFORMERS = "MODEL.ARCHITECTURE=unetr|mae"
 _UNETR = "MODEL.ARCHITECTURE=unetr"
 _RCAN = "MODEL.ARCHITECTURE=rcan"
 _HRNET = "MODEL.ARCHITECTURE=hrnet|hrnet18|hrnet32|hrnet48|hrnet64"
+_SAME_GRID = "networks keep the grid of their input; with SUPER_RESOLUTION images are interpolated to that of their targets first"
 _HRNET_CUSTOM = "MODEL.HRNET.VARIANT=custom"
 _WIDTHS = ("HRNET_18", "HRNET_32", "HRNET_48", "HRNET_64")
 _PRESETS = ("custom", "mini", "small", "base")
@@ -113,8 +114,8 @@ _OTHER_NETWORKS = (
     Key("MODEL.RCAN_RCAB_BLOCK_NUM", 20, target="network.blocks", condition=_RCAN, convert=same),
     Key("MODEL.RCAN_CONV_FILTERS", 16, target="network.features", condition=_RCAN, convert=_channels_of_rcan),
     Key("MODEL.RCAN_REDUCTION_RATIO", 16, target="network.reduction", condition=_RCAN, convert=same),
-    Key("MODEL.RCAN_UPSCALING_LAYER", True, no_effect="images keep their size"),
-    Key("MODEL.UNET_SR_UPSAMPLE_POSITION", "pre", no_effect="it belongs to the workflow SUPER_RESOLUTION"),
+    Key("MODEL.RCAN_UPSCALING_LAYER", True, no_effect=_SAME_GRID),
+    Key("MODEL.UNET_SR_UPSAMPLE_POSITION", "pre", no_effect=_SAME_GRID),
     Key("MODEL.HRNET.VARIANT", "W48", ("W18", "W32", "W48", "W64", "custom"), target="network.features", condition=_HRNET),
     *(
         Key(
@@ -251,7 +252,7 @@ MODEL: tuple[Key, ...] = (*_ARCHITECTURE, *_TRANSFORMER, *_OTHER_NETWORKS, *_STO
 """Rows of the keys under ``MODEL``."""
 
 _OWN_LOSS = "masking has a loss of its own, the mean squared error of the hidden boxes"
-_WITH_LOSSES = "PROBLEM.TYPE=SELF_SUPERVISED|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING"
+_WITH_LOSSES = "PROBLEM.TYPE=SELF_SUPERVISED|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING|SUPER_RESOLUTION"
 _ONE_CLASS = "DATA.N_CLASSES is 2: objects have one class"
 LOSS: tuple[Key, ...] = (
     *(Key(f"LOSS.{name}", [], target="method.losses", condition=_WITH_LOSSES, no_effect=_OWN_LOSS) for name in ("TYPE", "WEIGHTS")),

@@ -314,7 +314,7 @@ _OTHER_WORKFLOWS = (
             "Write IMAGE_TO_IMAGE to learn from them; DATA.TEST.LOAD_GT alone compares denoised test images with clean ones.",
         ),
     ),
-    Key("PROBLEM.SUPER_RESOLUTION.UPSCALING", (), no_effect="it belongs to the workflow SUPER_RESOLUTION"),
+    Key("PROBLEM.SUPER_RESOLUTION.UPSCALING", [], target="method.enlarge"),
     Key(f"{_I2I}.OUTPUT_CHANNELS", 1, target="method.channels"),
     Key(f"{_I2I}.CHANNELS_PER_HEAD_INFO", [], target="method.channels"),
     Key(f"{_I2I}.OUTPUT_CHANNEL_ACT", [], target="method.activation"),
