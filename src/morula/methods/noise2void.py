@@ -165,7 +165,7 @@ def replaced(image: np.ndarray, places: np.ndarray, options: Options, rng: np.ra
     stop = np.minimum(places + options.radius + 1, image.shape)
     if options.replacement in ("voxel", "other_voxel"):
         return np.asarray(image[tuple(_around(places, start, stop, rng, itself=options.replacement == "voxel").T)])
-    return np.array([_summary(image, options, box, rng) for box in zip(places, start, stop, strict=True)])
+    return _summaries(image, places, options, rng)
 
 
 def _around(places: np.ndarray, start: np.ndarray, stop: np.ndarray, rng: np.random.Generator, *, itself: bool) -> np.ndarray:
@@ -186,14 +186,19 @@ def _near(places: np.ndarray, shape: Sequence[int], rng: np.random.Generator) ->
     return found
 
 
-def _summary(image: np.ndarray, options: Options, box: tuple[np.ndarray, np.ndarray, np.ndarray], rng: np.random.Generator) -> float:
-    """Mean or median of the other voxels in the neighbourhood of a voxel, or a number drawn from the distribution of all."""
-    place, start, stop = box
-    around = image[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].astype(np.float64)
+def _summaries(image: np.ndarray, places: np.ndarray, options: Options, rng: np.random.Generator) -> np.ndarray:
+    """Mean or median of the other voxels in the neighbourhood of each place, or a random number with mean and deviation of all."""
+    offsets = np.indices((2 * options.radius + 1,) * image.ndim).reshape(image.ndim, -1).T - options.radius
+    others = offsets.any(axis=1)
+    around = places[:, None] + offsets
+    inside = ((around >= 0) & (around < image.shape)).all(axis=2)
+    if options.replacement != "normal":
+        inside &= others | (inside.sum(axis=1, keepdims=True) == 1)  # a voxel without neighbours keeps its value
+    values = image[tuple(np.moveaxis(np.clip(around, 0, np.array(image.shape) - 1), 2, 0))]
+    values = np.where(inside, values, np.nan).astype(np.float64)
     if options.replacement == "normal":
-        return float(rng.normal(around.mean(), around.std()))
-    others = np.delete(around.ravel(), np.ravel_multi_index(tuple(place - start), around.shape)) if around.size > 1 else around
-    return float(np.mean(others) if options.replacement == "mean" else np.median(others))
+        return rng.normal(np.nanmean(values, axis=1), np.nanstd(values, axis=1))
+    return np.asarray(np.nanmean(values, axis=1) if options.replacement == "mean" else np.nanmedian(values, axis=1))
 
 
 def _beside(places: np.ndarray, length: int, width: int) -> np.ndarray:
