@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from morula.core.voxel_size import VoxelSize
-from morula.io.metadata import MetadataWarning
+from morula.io.metadata import MetadataWarning, collected
 from morula.io.read import read, read_labels
 from morula.io.write import write
 from morula.testing.errors import raises
@@ -251,6 +251,35 @@ def test_n5(tmp_path):
     os.mkfifo(block)
     with raises("file.not_regular"):
         read(tmp_path / "a.n5")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "spacing", "field"),
+    [
+        ({"resolution": [8, 8, 50]}, (0.05, 0.008, 0.008), None),
+        ({"resolution": [8, 8, 0.05], "units": ["nm", "nm", "um"]}, (0.05, 0.008, 0.008), None),
+        ({"resolution": ["8", "8", "50"]}, (0.05, 0.008, 0.008), None),
+        ({"pixelResolution": {"dimensions": [8, 8, 50], "unit": None}}, (0.05, 0.008, 0.008), None),
+        ({"resolution": None}, None, None),
+        ({"resolution": "8,8,50"}, None, "resolution"),
+        ({"resolution": [8, 8]}, None, "resolution"),
+        ({"resolution": ["a", 8, 8]}, None, "resolution.X"),
+        ({"resolution": [8, 8, -1]}, None, "resolution.Z"),
+        ({"pixelResolution": "x"}, None, "pixelResolution"),
+        ({"pixelResolution": {"dimensions": [8, 8, 50], "unit": "parsec"}}, None, "units.X"),
+    ],
+)
+def test_n5_is_read_whatever_its_resolution(tmp_path, attributes, spacing, field):
+    tensorstore = pytest.importorskip("tensorstore")
+    metadata = {"dimensions": [50, 40, 6], "blockSize": [16, 16, 4], "dataType": "uint16", "compression": {"type": "gzip"}}
+    store = {"driver": "file", "path": f"{tmp_path}/a.n5/"}
+    tensorstore.open({"driver": "n5", "kvstore": store, "metadata": metadata}, create=True).result().write(STACK.T).result()
+    (tmp_path / "a.n5/attributes.json").write_text(json.dumps({**metadata, **attributes}))
+    with collected() as warnings:
+        image = read(tmp_path / "a.n5")
+    np.testing.assert_array_equal(image, STACK)
+    assert (None if image.voxel_size is None else image.spacing) == spacing
+    assert ([warning.field for warning in warnings] or [None])[0] == field
 
 
 def test_precomputed(tmp_path):

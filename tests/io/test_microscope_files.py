@@ -73,6 +73,30 @@ def test_colours_of_czi_are_red_green_blue(tmp_path):
     np.testing.assert_array_equal(np.asarray(image), np.stack([VALUES[0, 0, 0] + i for i in (200, 100, 0)]).astype(np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("part", "other", "field"),
+    [
+        (b"2e-07", b"abcde", "Scaling.X"),
+        (b"2e-07", b"-2e-7", "Scaling.X"),
+        (b"2e-07", b"  nan", "Scaling.X"),
+        (b'<Distance Id="Z"><Value>1e-06</Value></Distance>', b"", "Scaling.Y, Scaling.X"),
+        (b"</Items>", b"</Itemz>", "ImageDocument"),
+        (b"<ImageDocument>", b'<!DOCTYPE a [<!ENTITY b "c">]><ImageDocument>', None),
+    ],
+)
+def test_metadata_of_czi_that_mean_nothing_are_told(tmp_path, part, other, field):
+    path = write_czi(tmp_path / "a.czi")
+    content = path.read_bytes()
+    start, stop = content.index(b"<ImageDocument>"), content.index(b"</ImageDocument>") + len(b"</ImageDocument>")
+    changed = content[start:stop].replace(b"<Comment>pylibCZIrw generated</Comment>", b"").replace(part, other)
+    path.write_bytes(content[:start] + changed.ljust(stop - start) + content[stop:])
+    with collected() as warnings:
+        image = read(path)
+    np.testing.assert_array_equal(np.asarray(image), VALUES)
+    assert [warning.field for warning in warnings] == ([] if field is None else [field])
+    assert (image.voxel_size is None) == (field is not None)
+
+
 def test_missing_planes_of_czi(tmp_path):
     path = write_czi(tmp_path / "a.czi", skip=[(1, 0, 2)])
     with raises("image.missing_planes"):
@@ -128,6 +152,29 @@ def test_lif(tmp_path):
         np.testing.assert_array_equal(image.data[1, 0:2, :, 3, ::2], series[1, 0:2, :, 3, ::2])
     image = read(f"{path}:/plane")
     assert (image.axes, image.spacing) == ("YX", (0.3, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "field"),
+    [
+        ('Length="1.4e-06"', 'Length="nan"', "DimensionDescription.X.Length"),
+        ('Length="1.4e-06"', 'Length="-1.4e-06"', None),
+        ('Length="1.4e-06" Unit="m"', 'Length="1.4e-06" Unit="s"', "DimensionDescription.X.Unit"),
+    ],
+)
+def test_metadata_of_lif_that_mean_nothing_are_told(tmp_path, part, other, field):
+    path = write_lif(tmp_path / "a.lif", {"plane": (VALUES[0, 0, 0], "YX")})
+    content = path.read_bytes()
+    size = struct.unpack_from("<I", content, 9)[0]
+    xml = content[13 : 13 + 2 * size].decode("utf-16-le")
+    assert part in xml
+    xml = xml.replace(part, other)
+    path.write_bytes(struct.pack("<IIBI", 0x70, 2 * len(xml) + 5, 0x2A, len(xml)) + xml.encode("utf-16-le") + content[13 + 2 * size :])
+    with collected() as warnings:
+        image = read(path)
+    np.testing.assert_array_equal(np.asarray(image), VALUES[0, 0, 0])
+    assert [warning.field for warning in warnings] == ([] if field is None else [field])
+    assert (image.voxel_size is None) == (field is not None)
     np.testing.assert_array_equal(np.asarray(image), VALUES[0, 0, 0])
 
 

@@ -305,6 +305,21 @@ def lengths_to_voxel_size(lengths: Sequence[float] | None, letters: str, unit: s
     return size.to("um")
 
 
+def is_partial(field: str, stated: Mapping[str, str], letters: str) -> bool:
+    """Whether lengths are stated for a part of the axes only, which is told: most readers would take 1 for the others.
+
+    Args:
+        field: name of the metadata field, before the letter of an axis.
+        stated: texts by the letters of their axes.
+        letters: the axes of the image.
+    """
+    if not stated or len(stated) == len(letters):
+        return False
+    absent = ", ".join(f"{field}{letter}" for letter in letters if letter not in stated)
+    ignore_field(", ".join(f"{field}{letter}" for letter in stated), ", ".join(stated.values()), f"is of no use without {absent}")
+    return True
+
+
 def positive_length(field: str, value: object) -> float | None:
     """A positive number, also with a decimal comma; `None`, with a warning, for anything else."""
     try:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from xml.etree import ElementTree
 
 import numpy as np
 
 from morula.core.errors import DataError
 from morula.core.voxel_size import VoxelSize
-from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level
+from morula.io.formats.base import FileContent, Format, Request, is_partial, lengths_to_voxel_size, pick_level, positive_length
 from morula.io.formats.czi_process import CziProcess
 from morula.io.formats.planes import PlaneArray, Planes, check_planes, choose_scene, content
 from morula.io.metadata import ignore_field
@@ -91,18 +91,23 @@ class Czi(Format):
         shape = (lengths[0], lengths[1] * samples, lengths[2], max(1, height // factor), max(1, width // factor))
         dtype = np.result_type(*(_TYPES[kind] for kind in kinds)).name
         source = CziArray(shape, dtype, path, scene, (top, left), factor, samples)
-        return content(path, source, "TCZYX", _voxel_size(facts["xml"], factor, volume=lengths[2] > 1))
+        return content(path, source, "TCZYX", _voxel_size(facts, factor, volume=lengths[2] > 1))
 
 
-def _voxel_size(xml: str, factor: int, *, volume: bool) -> VoxelSize | None:
-    """Edge lengths from the scaling in metres."""
-    found: dict[str, float] = {}
-    for distance in ElementTree.fromstring(xml).iterfind(".//Scaling/Items/Distance"):
-        letter, text = distance.get("Id", ""), (distance.findtext("Value") or "").strip()
-        try:
-            found[letter] = float(text) * (factor if letter in "XY" else 1)
-        except ValueError:
-            ignore_field(f"Scaling.{letter}", text, "must be a number")
+def _voxel_size(facts: Mapping[str, Any], factor: int, *, volume: bool) -> VoxelSize | None:
+    """Edge lengths from the scaling in metres. What cannot be used is told."""
+    xml, wrong = facts["xml"], facts.get("xml_error")
+    try:
+        root = ElementTree.fromstring(xml if wrong is None else "<none/>")
+    except ElementTree.ParseError as error:
+        root, wrong = ElementTree.Element("none"), str(error)
+    if wrong is not None:
+        ignore_field("ImageDocument", xml, f"must be XML ({wrong})")
     letters = "ZYX" if volume else "YX"
-    known = all(letter in found for letter in letters)
-    return lengths_to_voxel_size([found[letter] for letter in letters], letters, "m") if known else None
+    stated = {distance.get("Id", ""): (distance.findtext("Value") or "").strip() for distance in root.iterfind(".//Scaling/Items/Distance")}
+    stated = {letter: stated[letter] for letter in letters if letter in stated}
+    if is_partial("Scaling.", stated, letters):
+        return None
+    found = {letter: positive_length(f"Scaling.{letter}", text) for letter, text in stated.items()}
+    lengths = [length * (factor if letter in "XY" else 1) for letter in letters if (length := found.get(letter)) is not None]
+    return lengths_to_voxel_size(lengths, letters, "m")

@@ -55,11 +55,19 @@ def facts(reader: CziReader) -> dict[str, Any]:
         "box": {letter: list(ends) for letter, ends in reader.total_bounding_box_no_pyramid.items()},
         "scenes": {number: [place.x, place.y, place.w, place.h] for number, place in reader.scenes_bounding_rectangle_no_pyramid.items()},
         "kinds": sorted(set(reader.pixel_types.values())),
-        "xml": reader.raw_metadata,
+        **_metadata(reader),
         "planes": sorted(blocks.seen, key=str),
         "levels": blocks.levels,
         "others": blocks.others,
     }
+
+
+def _metadata(reader: CziReader) -> dict[str, str]:
+    """The XML of a file, or why the library cannot read it."""
+    try:
+        return {"xml": reader.raw_metadata}
+    except RuntimeError as error:
+        return {"xml": "", "xml_error": str(error)}
 
 
 def answer(reader: CziReader, request: Mapping[str, Any]) -> tuple[dict[str, Any], np.ndarray]:

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from morula.core.errors import DataError, MissingExtraError
 from morula.core.file_errors import unreadable_file
 from morula.core.voxel_size import VoxelSize
-from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level, without_log
+from morula.io.formats.base import FileContent, Format, Request, lengths_to_voxel_size, pick_level, positive_length, without_log
 from morula.io.formats.planes import choose_scene, content
 from morula.io.lazy import LazyArray, Opened
 from morula.io.metadata import ignore_field
@@ -100,13 +100,11 @@ def _voxel_size(image: LifImageABC, axes: str) -> VoxelSize | None:
         count, unit = int(dimension.get("NumberOfElements", "1")), dimension.get("Unit", "")
         if letter is None or count < 2:
             continue
-        try:
-            step = abs(float(text)) / (count - 1)
-        except ValueError:
-            ignore_field(f"DimensionDescription.{letter}.Length", text, "must be a number")
-            continue
-        one = lengths_to_voxel_size([step, step], "yx", unit or "pixel")
+        length = positive_length(f"DimensionDescription.{letter}.Length", text.strip().removeprefix("-"))  # negative: the axis points back
+        one = None if length is None else lengths_to_voxel_size([length / (count - 1)] * 2, "yx", unit or "pixel")
         if one is not None and one.unit == "um":
             found[letter] = one.x
+        elif length is not None:
+            ignore_field(f"DimensionDescription.{letter}.Unit", unit, "must be a unit of length")
     wanted = [letter for letter in "ZYX" if letter in axes and (letter != "Z" or "Z" in found)]
     return lengths_to_voxel_size([found[letter] for letter in wanted], "".join(wanted), "um") if {"Y", "X"} <= set(found) else None

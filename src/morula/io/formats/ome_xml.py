@@ -14,7 +14,7 @@ import tifffile
 
 from morula.core.axes import Axes
 from morula.core.errors import FileReadError
-from morula.io.formats.base import lengths_to_voxel_size, positive_length
+from morula.io.formats.base import is_partial, lengths_to_voxel_size, positive_length
 from morula.io.metadata import ignore_field
 
 _TYPES = {"float": "float32", "double": "float64", "complex": "complex64", "double-complex": "complex128"}
@@ -24,9 +24,7 @@ def lengths_of(xml: str, number: int, letters: str) -> tuple[dict[str, float], s
     """Edge lengths of the voxels of an image by the letters of its axes, and their unit. What cannot be used is told."""
     given = _attributes(xml, number, told=True)
     stated = {letter: given[f"PhysicalSize{letter}"] for letter in letters if f"PhysicalSize{letter}" in given}
-    if stated and len(stated) < len(letters):  # most readers would take 1 for the others
-        absent = ", ".join(f"PhysicalSize{letter}" for letter in letters if letter not in stated)
-        ignore_field(", ".join(f"PhysicalSize{letter}" for letter in stated), ", ".join(stated.values()), f"is of no use without {absent}")
+    if is_partial("PhysicalSize", stated, letters):
         return {}, "um"
     numbers = {letter: positive_length(f"PhysicalSize{letter}", text) for letter, text in stated.items()}
     known = {letter: number for letter, number in numbers.items() if number is not None}

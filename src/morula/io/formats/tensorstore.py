@@ -15,9 +15,22 @@ from morula.core.errors import MissingExtraError
 from morula.core.file_errors import unreadable_file
 from morula.core.location import check_links
 from morula.core.voxel_size import VoxelSize
-from morula.io.formats.base import FileContent, Format, Request, check_is_image, choose_dataset, lengths_to_voxel_size, pick_level
+from morula.io.formats.base import (
+    FileContent,
+    Format,
+    Request,
+    check_is_image,
+    choose_dataset,
+    lengths_to_voxel_size,
+    pick_level,
+    positive_length,
+)
 from morula.io.formats.chunks import check_files, check_n5_chunks
 from morula.io.lazy import LazyArray, Opened, View
+from morula.io.metadata import ignore_field
+
+_N5_KEYS = {"dimensions", "blockSize", "dataType", "compression"}
+"""What describes the blocks of an N5 data set."""
 
 
 class TensorstoreArray(LazyArray):
@@ -60,7 +73,7 @@ def _open(spec: Mapping[str, object], path: Path) -> Any:
             remedy="Install it with: pip install 'morula[formats]'",
         ) from None
     try:
-        store = tensorstore.open(spec, open=True, read=True).result()
+        store = tensorstore.open(spec, open=True, read=True, assume_metadata="metadata" in spec).result()
     except (ValueError, OSError, KeyError) as error:
         raise unreadable_file(path, error) from error
     return store[tensorstore.d[:].translate_to[0]]
@@ -101,7 +114,9 @@ class Tensorstore(Format):
         pick_level(path, request.level, 1)
         below = {name: _json(path / name / "attributes.json") for name in _n5_datasets(path)}
         name = choose_dataset(path, {inner: tuple(values["dimensions"][::-1]) for inner, values in below.items()}, request)
-        source = TensorstoreArray({"driver": "n5", "kvstore": _store(path / name)}, path / name)
+        # what the attributes say besides is not for tensorstore, which rejects an array for a resolution without meaning
+        shape = {"metadata": {key: below[name][key] for key in _N5_KEYS}} if set(below[name]) >= _N5_KEYS else {}
+        source = TensorstoreArray({"driver": "n5", "kvstore": _store(path / name), **shape}, path / name)
         check_is_image(path, source.shape, source.dtype)
         axes, data = _n5_axes(below[name], source.shape), View(source, range(source.ndim)[::-1])
         check_n5_chunks(path / name, data, below[name]["blockSize"][::-1], request)
@@ -139,13 +154,27 @@ def _n5_axes(attributes: Mapping[str, Any], shape: tuple[int, ...]) -> Axes:
     return Axes.guess(shape[::-1])
 
 
-def _n5_size(attributes: dict[str, Any], axes: Axes) -> VoxelSize | None:
-    stated = attributes.get("pixelResolution", attributes.get("resolution"))
+def _n5_size(attributes: Mapping[str, Any], axes: Axes) -> VoxelSize | None:
+    """Voxel size from ``pixelResolution`` or ``resolution``, x first, and ``units``. What cannot be used is told."""
+    field = "pixelResolution" if "pixelResolution" in attributes else "resolution"
+    stated = attributes.get(field)
     described = stated if isinstance(stated, dict) else {"dimensions": stated}
-    resolution, unit = described.get("dimensions"), str(described.get("unit", "nm"))
-    units = attributes.get("units")
-    if isinstance(units, list) and units:
-        unit = str(units[0])
-    if not isinstance(resolution, list) or len(resolution) < axes.ndim_spatial:
+    resolution, units = described.get("dimensions"), attributes.get("units")
+    spatial = "".join(axes.spatial)[::-1]
+    if not isinstance(resolution, list) or len(resolution) < len(spatial):
+        if stated is not None:
+            ignore_field(field, stated, f"must hold {len(spatial)} lengths")
         return None
-    return lengths_to_voxel_size(resolution[: axes.ndim_spatial][::-1], "zyx"[-axes.ndim_spatial :], unit)
+    # one length per axis of the file, or per spatial axis
+    letters = "".join(axes)[::-1] if len(resolution) == len(axes) else spatial
+    of_axes = dict(zip(letters, units, strict=False)) if isinstance(units, list) else {}
+    lengths = []
+    for letter, value in zip(letters, resolution, strict=False):
+        if letter in spatial and (length := positive_length(f"{field}.{letter}", value)) is not None:
+            unit = str(of_axes.get(letter) or described.get("unit") or "nm")
+            one = lengths_to_voxel_size([length] * 2, "yx", unit)
+            if one is None or one.unit != "um":
+                ignore_field(f"units.{letter}", unit, "must be a unit of length")
+            else:
+                lengths.append(one.x)
+    return lengths_to_voxel_size(lengths[::-1], spatial[::-1])
