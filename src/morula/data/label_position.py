@@ -240,7 +240,7 @@ def _planes(image: Image, labels: Image, unlabelled: int | None) -> tuple[np.nda
 def _compared(grey: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, tuple[list[np.ndarray], list[np.ndarray]]]:
     """Intensities (Y, X), and foreground and boundaries of each plane of labels (Z, Y, X), standardised, at most about 256 pixels wide."""
     step = max(1, math.isqrt(grey.size) // 256)
-    # a boundary is as thin as a pixel, and labels miss it by one or two
+    # boundaries are one pixel thin, and labels miss them by one or two
     kinds = [(plane != 0, ndimage.gaussian_filter(_boundaries(plane), 2)) for plane in values]
     foreground, boundaries = ([_standardised(kind[number][::step, ::step]) for kind in kinds] for number in (0, 1))
     return _standardised(grey[::step, ::step]), (foreground, boundaries)

@@ -33,7 +33,7 @@ class Options(RestoringOptions):
     in the neighbourhood; `normal`: a random number with mean and standard deviation of the neighbourhood; `noise`: itself with noise that
     has a standard deviation of `radius`, in normalised values."""
     radius: PositiveInt = 5
-    """The neighbourhood reaches so many voxels to each side; it ends at the border of the patch."""
+    """Voxels on each side of a hidden one that belong to its neighbourhood, which ends at the border of the patch."""
     line: NonNegativeInt = 0
-    """So many voxels on both sides of a hidden one along x are replaced by random numbers from -2 to 2 (normalised values), for example 4,
-    against noise that is correlated along lines (Broaddus et al. 2020, https://doi.org/10.1109/ISBI45749.2020.9098336)."""
+    """Number of voxels before and behind a hidden one along x that are replaced by random numbers from -2 to 2 (normalised values), against
+    noise that is correlated along lines; 4 is usual (Broaddus et al. 2020, https://doi.org/10.1109/ISBI45749.2020.9098336)."""

@@ -10,7 +10,7 @@ from morula.models.scale import view_at_scale
 
 
 def enlarged(image: Image, factors: Sequence[int]) -> Image:
-    """An image with a whole number of times as many voxels along each axis (Z)YX, linearly interpolated, lazy; the image itself for none.
+    """An image, linearly interpolated to a grid that is finer by whole factors (Z)YX; lazy. The image itself where there are none.
 
     Raises:
         DataError: as `enlarged_shape`.
@@ -25,7 +25,7 @@ def enlarged(image: Image, factors: Sequence[int]) -> Image:
 
 
 def enlarged_shape(image: Image, factors: Sequence[int]) -> tuple[int, ...]:
-    """Spatial shape (Z)YX of an image with so many times as many voxels along each axis.
+    """Spatial shape (Z)YX of an image on a grid that is finer by these factors.
 
     Raises:
         DataError: for more factors than axes, or fewer.

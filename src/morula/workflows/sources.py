@@ -66,7 +66,7 @@ class Opened:
     weights: Image | None = None
 
     def enlarged(self, factors: Sequence[int]) -> Opened:
-        """The same with its image on the grid of its labels, which have so many times as many voxels along each axis; lazy."""
+        """The same with its image interpolated to the grid of its labels, which is finer by these factors (Z)YX; lazy."""
         return replace(self, raw=enlarged(self.raw, factors))
 
     @property

@@ -1,7 +1,7 @@
 """The process that reads a CZI file: requests are lines of JSON, answers are lines of JSON, each with the bytes of an array after it.
 
-libCZI reads beyond its buffers where pixels are damaged, which may end the process, so that this is not the process of the user. It is run
-as a file, without Morula, because it starts for each image.
+libCZI reads beyond its buffers where pixels are damaged, which may end the process, so that this is not the process of the user. It runs
+without Morula, because it starts for each image.
 """
 
 from __future__ import annotations
