@@ -11,7 +11,8 @@ from morula.decoders.statistics import ChannelStatistics
 from morula.losses import soft_ncuts, soft_ncuts_pairwise
 from morula.methods.object_options import ObjectOptions
 from morula.methods.unlabelled import advice_on_balance, image_warnings
-from morula.methods.wnet3d import WNet3D, smoothed
+from morula.methods.wnet3d import WNet3D
+from morula.methods.wnet3d_loss import smoothed
 from morula.methods.wnet3d_options import Options
 from morula.testing.errors import option_codes
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from morula.core.image import Image
 from morula.core.region import Region
@@ -89,8 +89,8 @@ def _slightly_shifted(pairs: Sequence[tuple[Image, Image]], unlabelled: int | No
         planes = [quarter for plane in planes for quarter in _quarters(*plane)]
     maps = []
     for grey, values in planes:
-        contrast = _standardised(ndimage.gaussian_gradient_magnitude(grey, 1.0))
-        edges = _standardised(ndimage.gaussian_filter(_boundaries(values), 1.0))
+        contrast = _standardised(scipy.ndimage.gaussian_gradient_magnitude(grey, 1.0))
+        edges = _standardised(scipy.ndimage.gaussian_filter(_boundaries(values), 1.0))
         maps.append(np.roll(_all_shifts(contrast, edges, margin=2 * _NEAR), (_NEAR, _NEAR), (0, 1))[: 2 * _NEAR + 1, : 2 * _NEAR + 1])
     if len(maps) < 3:
         return []
@@ -241,7 +241,7 @@ def _compared(grey: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, tuple[l
     """Intensities (Y, X), and foreground and boundaries of each plane of labels (Z, Y, X), standardised, at most about 256 pixels wide."""
     step = max(1, math.isqrt(grey.size) // 256)
     # boundaries are one pixel thin, and labels miss them by one or two
-    kinds = [(plane != 0, ndimage.gaussian_filter(_boundaries(plane), 2)) for plane in values]
+    kinds = [(plane != 0, scipy.ndimage.gaussian_filter(_boundaries(plane), 2)) for plane in values]
     foreground, boundaries = ([_standardised(kind[number][::step, ::step]) for kind in kinds] for number in (0, 1))
     return _standardised(grey[::step, ::step]), (foreground, boundaries)
 
@@ -313,9 +313,7 @@ def _shifted(grey: np.ndarray, mask: np.ndarray) -> tuple[float, tuple[int, int]
 
 def _all_shifts(grey: np.ndarray, mask: np.ndarray, margin: int | None = None) -> np.ndarray:
     """The correlation for each shift of the mask, or those of at most half the margin; negative shifts are at the end of each axis."""
-    from scipy import fft  # slow to import, and every command imports this module
-
     # padded, so that nothing is shifted in from the other side
-    size = [fft.next_fast_len(n + (n - 1 if margin is None else margin), real=True) for n in grey.shape]
-    product: np.ndarray = fft.irfft2(fft.rfft2(grey, size) * np.conj(fft.rfft2(mask, size)), size) / grey.size
+    size = [scipy.fft.next_fast_len(n + (n - 1 if margin is None else margin), real=True) for n in grey.shape]
+    product: np.ndarray = scipy.fft.irfft2(scipy.fft.rfft2(grey, size) * np.conj(scipy.fft.rfft2(mask, size)), size) / grey.size
     return product

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from morula.core.errors import DataError
 from morula.core.image import Image
@@ -232,7 +232,7 @@ def object_label_warnings(labels: Iterable[tuple[Image, int | None]], limit: int
             only.update(ids)
             with_objects += len(ids)
             # annotated slices divide one object
-            pieces += sum(int(ndimage.label(block == label)[1]) for label in ids) if unlabelled is None else 1
+            pieces += sum(int(scipy.ndimage.label(block == label)[1]) for label in ids) if unlabelled is None else 1
     if inspected and not with_objects:
         text = "the label images contain no object, or one without background (only the centre of large ones was read). Check the files."
         return [Remark("labels.empty", text)]

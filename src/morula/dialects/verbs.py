@@ -241,7 +241,7 @@ def is_prediction(job: str | Path | Mapping[str, object]) -> bool:
     """
     if isinstance(job, Mapping) or program_of(job) != "BiaPy":
         return False
-    return biapy.predict.predicts_only(biapy.settings.read_settings(job))
+    return biapy.settings.predicts_only(biapy.settings.read_settings(job))
 
 
 def check_prediction(job: str | Path) -> list[str]:

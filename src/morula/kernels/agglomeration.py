@@ -23,8 +23,8 @@ import heapq
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, read_only, to_3d
 from morula.kernels.disjoint_sets import FREE, key_of, root, shorter_first, slot_of, table, valid_pairs
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numba import njit
 from pydantic import Field, PositiveFloat
 
+from morula.core.compiled import njit
 from morula.core.errors import DataError
 from morula.core.options import Options
 

@@ -10,7 +10,8 @@ slower, and these tables can be filtered in place when sets merge and pairs beco
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from morula.core.compiled import njit
 
 # no key has all bits set: it would be a pair of an id with itself
 FREE = np.int64(-1)

@@ -17,8 +17,8 @@ After Lalit et al., EmbedSeg (Medical Image Analysis 81, 2022).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import to_3d
 
 _LN2 = float(np.log(2))

@@ -22,8 +22,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, compact_ids, read_only, to_3d
 from morula.kernels.geometry import geometry
 

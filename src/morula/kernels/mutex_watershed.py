@@ -24,8 +24,8 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import read_only, to_3d
 from morula.kernels.disjoint_sets import FREE, key_of, root, shorter_first, slot_of, table, valid_pairs
 

@@ -7,8 +7,8 @@ small enough for a table: see `morula.core.label_image.compact_ids`.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import read_only, smallest_type
 
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import cc3d
 import numpy as np
-from numba import njit
+
+from morula.core.compiled import njit
 
 _DY, _DX = np.array([0, 1, 0, -1]), np.array([1, 0, -1, 0])  # east, south, west, north: each is the right turn of the one before
 

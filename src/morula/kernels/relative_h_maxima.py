@@ -23,8 +23,8 @@ Source: Soille, Morphological Image Analysis (2004), chapter 6; the relative hei
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.kernels.components import connected_components
 from morula.kernels.object_tables import object_maxima
 from morula.kernels.watershed import neighbour_offsets

@@ -26,8 +26,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, to_3d
 from morula.kernels.star_nms_bounds import Ellipsoid, LocalRays, find_intersections, inscribed_ellipsoid, local_rays
 from morula.kernels.star_painting import RayField, lengths_at, table_for, unravel

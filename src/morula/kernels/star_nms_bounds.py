@@ -22,8 +22,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.kernels.star_polyhedra import LANES, Lanes
 from morula.kernels.star_shapes import Fan
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, read_only, to_3d
 from morula.kernels.star_shapes import Fan, cone_table, gauge, paint, star_box
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.kernels.star_shapes import Fan
 
 EDGE = 3

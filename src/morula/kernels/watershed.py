@@ -21,8 +21,8 @@ Complexity: linear in the number of voxels. Source: Meyer, Color image segmentat
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.errors import DataError
 from morula.core.label_image import read_only
 

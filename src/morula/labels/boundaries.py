@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, check_labels, read_only
 

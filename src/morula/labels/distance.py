@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import edt
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, compact_ids, read_only, to_3d
 from morula.kernels.geometry import geometry
 

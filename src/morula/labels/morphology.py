@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
-from numba import njit
 from pydantic import NonNegativeInt
 
+from morula.core.compiled import njit
 from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, rows_to_3d
 from morula.labels.distance import distance

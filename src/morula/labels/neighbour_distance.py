@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import read_only
 from morula.labels.distance import largest_value
 

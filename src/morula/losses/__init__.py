@@ -13,6 +13,10 @@ import lazy_loader
 from morula.core.family import Family, Member
 
 if TYPE_CHECKING:
+    from morula.losses import embedseg as embedseg
+    from morula.losses import rebalance as rebalance
+    from morula.losses import regression as regression
+    from morula.losses import sums as sums
     from morula.losses.ncuts import soft_ncuts as soft_ncuts
     from morula.losses.ncuts import soft_ncuts_pairwise as soft_ncuts_pairwise
 
@@ -38,5 +42,7 @@ LOSSES = Family(
 )
 
 
-# the losses without labels, imported when used: listing names imports no torch
-__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"ncuts": ["soft_ncuts", "soft_ncuts_pairwise"]})
+# imported when they are first used, the losses without labels among them: listing names imports no torch
+__getattr__, _, _ = lazy_loader.attach(
+    __name__, submodules=["embedseg", "rebalance", "regression", "sums"], submod_attrs={"ncuts": ["soft_ncuts", "soft_ncuts_pairwise"]}
+)

@@ -82,6 +82,11 @@ def plain_loss(sums: Callable[Arguments, Sums]) -> Callable[Arguments, Tensor]:
     return loss
 
 
+def joined(parts: Sequence[Tensor], axis: int = 1) -> Tensor:
+    """Images NC(Z)YX with the channels of all parts in their order, or joined along another axis."""
+    return torch.cat(list(parts), dim=axis)
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """The values in float32, or float64 where they have it: sums over a patch overflow half precision."""
     return values if values.dtype == torch.float64 else values.float()

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.errors import DataError
 from morula.core.label_image import as_volume
 from morula.core.voxel_size import VoxelSize

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume
 from morula.core.region import Region
 

@@ -1,6 +1,16 @@
 """Methods: what a job's `method.kind` names."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
 from morula.core.family import Family, Member
+
+if TYPE_CHECKING:
+    from morula.methods import loss_sums as loss_sums
+    from morula.methods import wnet3d_loss as wnet3d_loss
 
 METHODS = Family(
     "method",
@@ -35,3 +45,6 @@ METHODS = Family(
     },
     group="morula.methods",
 )
+
+# imported when they are first used, as the modules of `morula.workflows`: methods are built without torch, their losses need it
+__getattr__, _, _ = lazy_loader.attach(__name__, submodules=["loss_sums", "wnet3d_loss"])

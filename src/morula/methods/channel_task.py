@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from morula import losses, methods
 from morula.core.label_image import compact_ids
 from morula.labels.partial_labels import extrapolate_objects
-from morula.losses.embedseg import EmbedSegWeights, embedseg_sums
-from morula.losses.rebalance import rebalance_weights
-from morula.losses.sums import BANDWIDTH_STEPS, Sums, activate
 from morula.methods.channel_layout import ChannelLayout
 from morula.methods.classes import HEAD, class_loss, class_targets
-from morula.methods.loss_sums import loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.training_task import Batch, Targets, TrainingTask
 from morula.representations.base import Representation
@@ -23,6 +19,11 @@ from morula.representations.embedding import Embedding
 from morula.representations.encode import encode_all
 from morula.representations.evidence import foreground_reference
 from morula.representations.options import RepresentationOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
 
 RAYS_OUTSIDE = 1e-4
 """Least weight of a voxel in the loss of R. Voxels are weighted by their probability to be a centre, as in StarDist; this weight keeps the
@@ -59,7 +60,7 @@ class ChannelTask(ChannelLayout, TrainingTask):
             return logits
         # a bias of the network would do the same but depend on its initial weights; an addition keeps the start exact
         added = logits.new_zeros(logits.shape[1])
-        added[self.ndim : -1] = BANDWIDTH_STEPS * (representation.options.start - 1)
+        added[self.ndim : -1] = losses.sums.BANDWIDTH_STEPS * (representation.options.start - 1)
         return logits + added.reshape(-1, *(1,) * self.ndim)
 
     @property
@@ -122,8 +123,8 @@ class ChannelTask(ChannelLayout, TrainingTask):
         targets, weights = batch["targets"], batch["weights"]
         if self.options.joint_loss:
             name, share = self.options.losses[self.codes[0]], self.options.weights.get(self.codes[0], 1.0)
-            logits, more = torch.cat(self._logits(outputs), dim=1), self.options.loss_options.get(name)
-            return {"all": loss_sums(name, logits, targets, weights, activation="sigmoid", share=share, options=more)}
+            logits, more = losses.sums.joined(self._logits(outputs)), self.options.loss_options.get(name)
+            return {"all": methods.loss_sums.loss_sums(name, logits, targets, weights, activation="sigmoid", share=share, options=more)}
         parts = {}
         for representation, span, logits in zip(self.representations, self._spans, self._logits(outputs)):
             if isinstance(representation, Embedding):
@@ -133,12 +134,14 @@ class ChannelTask(ChannelLayout, TrainingTask):
             weight = weights[:, span]
             stated, own = self.options.rebalance, representation.rebalance
             if name in ("bce", "bce_dice") and (stated or (stated is None and own)):
-                weight = rebalance_weights(targets[:, span], weight, upweighted="rarer" if stated or own is None else own)
+                weight = losses.rebalance.rebalance_weights(targets[:, span], weight, upweighted="rarer" if stated or own is None else own)
             share = self.options.weights.get(code, representation.loss_weight)
             target, unit = targets[:, span], self._units[code]
             target = target if unit == 1 else target / unit  # the network learns values near 1, whatever the length unit
             more = self.options.loss_options.get(name)
-            parts[code] = loss_sums(name, logits, target, weight, activation=representation.activation, share=share, options=more)
+            parts[code] = methods.loss_sums.loss_sums(
+                name, logits, target, weight, activation=representation.activation, share=share, options=more
+            )
         if self.options.classes is not None:
             rest = slice(self._width, None)
             parts[HEAD] = class_loss(self.options.classes, outputs[HEAD], targets[:, rest], weights[:, rest])
@@ -146,19 +149,19 @@ class ChannelTask(ChannelLayout, TrainingTask):
 
     def _embedseg(self, representation: Embedding, logits: Tensor, targets: Tensor, instances: Tensor, weights: Tensor) -> Sums:
         options, share = representation.options, self.options.weights.get(representation.code, 1.0)
-        parts = EmbedSegWeights(
+        parts = losses.embedseg.EmbedSegWeights(
             share * options.instance_weight, share * options.variance_weight, share * options.seed_weight, options.foreground_weight
         )
-        return embedseg_sums(logits, targets, instances, weights, units=options.units(self.spacing).tolist(), weights=parts)
+        return losses.embedseg.embedseg_sums(logits, targets, instances, weights, units=options.units(self.spacing).tolist(), weights=parts)
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """Every channel through its representation's activation."""
         channels = []  # in the order of the options, not of the heads
         for logits, representation in zip(self._logits(outputs), self.representations):
-            values, unit = activate(logits, representation.activation), self._units[representation.code]
+            values, unit = losses.sums.activate(logits, representation.activation), self._units[representation.code]
             channels.append(values if unit == 1 else values * unit)
         classes = [] if self.options.classes is None else [outputs[HEAD].softmax(dim=1)]
-        return torch.cat([*channels, *classes], dim=1)
+        return losses.sums.joined([*channels, *classes])
 
     def preview(self, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """The image, then target over prediction of every channel, side by side; voxels that are not scored are black."""

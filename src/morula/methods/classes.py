@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
+from morula import methods
 from morula.core.errors import DataError
-from morula.losses.sums import Sums
 from morula.methods.class_options import Classes
-from morula.methods.loss_sums import loss_sums
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
 
 HEAD = "classes"
 """Name of the head, and of its part of the loss."""
@@ -49,7 +53,7 @@ def class_targets(options: Classes, labels: np.ndarray, classes: np.ndarray | No
 
 def class_loss(options: Classes, logits: Tensor, targets: Tensor, weights: Tensor) -> Sums:
     """Cross-entropy in objects of a known class."""
-    return loss_sums("ce", logits, targets, weights, share=options.weight, classes=options.class_weights)
+    return methods.loss_sums.loss_sums("ce", logits, targets, weights, share=options.weight, classes=options.class_weights)
 
 
 def class_columns(options: Classes, classes: np.ndarray, share: np.ndarray, ids: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
+from morula import methods
 from morula.core.errors import OptionError, Problem
-from morula.losses.sums import Sums
 from morula.methods.crappify_options import Options
-from morula.methods.loss_sums import image_loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import JobSections
 from morula.methods.restoring import HEAD, Restoring
 from morula.methods.training_task import Batch, StoredInput, first_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
 
 
 class Crappify(Restoring):
@@ -67,7 +70,7 @@ class Crappify(Restoring):
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """One part per loss."""
         return {
-            name: image_loss_sums(name, outputs[HEAD], batch["targets"], batch["weights"], share=share)
+            name: methods.loss_sums.image_loss_sums(name, outputs[HEAD], batch["targets"], batch["weights"], share=share)
             for name, share in self.options.losses.items()
         }
 

@@ -12,22 +12,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from morula import losses, nn
 from morula.core.errors import Problem
-from morula.losses.regression import mse_sums
-from morula.losses.sums import Sums
 from morula.methods.masked_autoencoder_options import Options
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.restoring import HEAD, Restoring
 from morula.methods.training_task import Batch, first_image
-from morula.nn.mae import boxes_to_image, image_to_boxes
 from morula.nn.transformer_options import TransformerOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
 
 
 class MaskedAutoencoder(Restoring):
@@ -85,9 +86,9 @@ class MaskedAutoencoder(Restoring):
         """Mean squared difference in the hidden boxes."""
         target, hidden = batch["image"].float(), batch["hidden"]
         if self.options.normalise_boxes:
-            boxes = image_to_boxes(target, self.token)
-            target = boxes_to_image(_scaled(boxes)[0], tuple(hidden.shape[1:]), self.token)
-        return {"hidden": mse_sums(outputs[HEAD], target, batch["weights"] * self.voxel_mask(hidden).to(target.dtype))}
+            boxes = nn.mae.image_to_boxes(target, self.token)
+            target = nn.mae.boxes_to_image(_scaled(boxes)[0], tuple(hidden.shape[1:]), self.token)
+        return {"hidden": losses.regression.mse_sums(outputs[HEAD], target, batch["weights"] * self.voxel_mask(hidden).to(target.dtype))}
 
     def voxel_mask(self, hidden: Tensor) -> Tensor:
         """A mask of boxes (N, *grid) as a mask of voxels, N1(Z)YX."""
@@ -99,10 +100,10 @@ class MaskedAutoencoder(Restoring):
         """The output of the network on the scale of the image: normalised boxes get back the mean and the deviation of the image there."""
         if not self.options.normalise_boxes:
             return output
-        _, mean, deviation = _scaled(image_to_boxes(image, self.token))
-        boxes = image_to_boxes(output, self.token) * deviation + mean
+        _, mean, deviation = _scaled(nn.mae.image_to_boxes(image, self.token))
+        boxes = nn.mae.image_to_boxes(output, self.token) * deviation + mean
         grid = tuple(n // edge for n, edge in zip(image.shape[2:], self.token, strict=True))
-        return boxes_to_image(boxes, grid, self.token)
+        return nn.mae.boxes_to_image(boxes, grid, self.token)
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The image, and the mask as a further channel."""
@@ -122,11 +123,11 @@ class MaskedAutoencoder(Restoring):
         restored = []
         for tile in batch.split(1):
             image, where = tile[:, :-1], tile[:, -1:]
-            hidden = (image_to_boxes(where, self.token) > 0.5).any(dim=-1)  # the mirrored border of the image may cut through a box
+            hidden = (nn.mae.image_to_boxes(where, self.token) > 0.5).any(dim=-1)  # the mirrored border of the image may cut through a box
             hidden[:, 0] &= ~hidden.all(dim=1)
             grid = tuple(n // edge for n, edge in zip(image.shape[2:], self.token, strict=True))
             restored.append(self.on_image_scale(network(image, hidden=hidden.reshape(1, *grid))[HEAD], image))
-        return torch.cat(restored)
+        return losses.sums.joined(restored, axis=0)
 
     def in_units(self, task: np.ndarray, undo: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The image in its own units; the mask is not changed."""

@@ -13,22 +13,25 @@ with the image. Noise that is independent from voxel to voxel cannot be predicte
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
+from morula import losses
 from morula.core.errors import Problem
 from morula.core.remark import Remark
 from morula.data.augment import AUGMENTATIONS
 from morula.data.augment.base import Spatial
-from morula.losses.regression import mse_sums
-from morula.losses.sums import Sums
 from morula.methods.noise2void_options import Options
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.restoring import HEAD, Restoring, irreversible
 from morula.methods.training_task import Batch, first_image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
 
 _NEAR = 4.0
 """Standard deviation of the distance of a near voxel, along each axis."""
@@ -91,7 +94,7 @@ class Noise2Void(Restoring):
         """Mean squared difference of the hidden voxels."""
         target = batch["targets"].float()
         weights = batch["weights"] * batch["hidden"].to(target.dtype)
-        return {"hidden": mse_sums(outputs[HEAD], target, weights, over_channels=False)}
+        return {"hidden": losses.regression.mse_sums(outputs[HEAD], target, weights, over_channels=False)}
 
     def task(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """The image itself: nothing is hidden."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
+from morula import losses, methods
 from morula.core.errors import DataError, Problem
-from morula.losses.sums import Sums, activate
-from morula.methods.loss_sums import image_loss_sums
 from morula.methods.pictures import middle_plane, stretched
 from morula.methods.planning import Document, Facts, JobSections
 from morula.methods.regression_options import Options
 from morula.methods.restoring import HEAD, Restoring, irreversible
 from morula.methods.training_task import Batch, Targets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
 
 
 class Regression(Restoring):
@@ -78,13 +81,15 @@ class Regression(Restoring):
             options = own.loss_options.get(name, {})
             if isinstance(sides := options.get("sides"), tuple):  # in the units of the image
                 options = {**options, "sides": ((sides[0] - offset) / scale, *sides[1:])}
-            parts[name] = image_loss_sums(name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=options)
+            parts[name] = methods.loss_sums.image_loss_sums(
+                name, outputs[HEAD], targets, weights, activation=own.activation, share=share, options=options
+            )
         return parts
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Tensor:
         """The image through the activation, in the units of the targets."""
         offset, scale = self.units
-        return activate(outputs[HEAD], self.options.activation) * scale + offset
+        return losses.sums.activate(outputs[HEAD], self.options.activation) * scale + offset
 
     @classmethod
     def needs_targets(cls, job: JobSections) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from morula.core.errors import DataError, Problem
 from morula.data.normalise import Fixed
@@ -22,6 +21,9 @@ from morula.methods.restoring_options import RestoringOptions
 from morula.methods.scoring import Row, Score, Scoring
 from morula.methods.training_task import TrainingTask
 from morula.metrics.restoration import mean_absolute_error, mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HEAD = "image"
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
+from morula import methods
 from morula.core.errors import DataError, Problem
 from morula.decoders.statistics import ChannelStatistics
 from morula.labels.class_values import as_classes
 from morula.labels.objects import Objects
-from morula.losses.sums import Activation, Sums
 from morula.methods.base import Method
 from morula.methods.configured import Configured
 from morula.methods.loss_options import OF_CLASSES
-from morula.methods.loss_sums import loss_sums
 from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
 from morula.methods.pictures import middle_plane, stretched
@@ -27,6 +25,11 @@ from morula.methods.scoring import Row, Score, Scoring
 from morula.methods.semantic_options import Options
 from morula.methods.training_task import Batch, Targets, TrainingTask
 from morula.metrics.overlap import class_table, dice_per_class, iou_per_class
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Activation, Sums
 
 
 class SemanticSettings(Configured):
@@ -119,7 +122,7 @@ class SemanticTask(SemanticSettings, TrainingTask):
         parts = {}
         for name, share in self.losses.items():
             more = self.options.loss_options.get(name)
-            parts[name] = loss_sums(
+            parts[name] = methods.loss_sums.loss_sums(
                 name, logits, targets, weights, activation=activation, share=share, classes=self.options.class_weights, options=more
             )
         return parts

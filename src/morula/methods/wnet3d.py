@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
+from morula import methods
 from morula.core.errors import OptionError, Problem
 from morula.core.remark import Remark
 from morula.data.normalise import Fixed, Percentile
@@ -30,9 +28,6 @@ from morula.decoders.voronoi_otsu import otsu_voronoi, otsu_watershed
 from morula.kernels.crf import refine_probabilities
 from morula.labels.objects import Objects
 from morula.labels.refine import refine_objects
-from morula.losses import LOSSES
-from morula.losses.ncuts import soft_ncuts_pairwise_sums, soft_ncuts_sums
-from morula.losses.sums import Sums
 from morula.methods.base import Method
 from morula.methods.object_options import ObjectOptions
 from morula.methods.options import MethodOptions
@@ -43,11 +38,14 @@ from morula.methods.scoring import Row, Score, Scoring, object_rows, score_objec
 from morula.methods.training_task import Batch, TrainingTask, first_image
 from morula.methods.tunable import object_settings
 from morula.methods.unlabelled import advice_on_balance, image_warnings
-from morula.methods.wnet3d_options import Options
+from morula.methods.wnet3d_options import TOP, Options
 from morula.representations.encode import build_channels
 
-TOP = 100.0
-"""Value of the high percentile of a normalised image; the widths of the loss are set for this scale."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from morula.losses.sums import Sums
+
 SCALE = {"low": 0.5, "high": 99.8, "clip": True, "top": TOP}
 TRAINING = {"epochs": 50, "schedule": {"kind": "plateau"}, "patience": 15}
 """Planned training where the job leaves it open: it ends when the loss stops falling."""
@@ -71,23 +69,7 @@ class WNetTask(TrainingTask):
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Sums]:
         """Soft normalised cuts of the classes, and the difference between reconstruction and image, each with its weight."""
-        options = self.options
-        image, reconstruction = smoothed(batch["image"], options.smoothing, self.spacing), outputs["reconstruction"]
-        # the targets of a cross-entropy must be between 0 and 1
-        target = image if options.reconstruction == "mse" else (image / TOP).clamp(0, 1)
-        cuts = {"class_mean": soft_ncuts_sums, "pairwise": soft_ncuts_pairwise_sums}[options.ncuts](
-            image,
-            outputs["classes"].softmax(dim=1),
-            intensity_sigma=options.intensity_sigma,
-            spatial_sigma=options.spatial_sigma,
-            radius=options.radius,
-        )
-        difference = LOSSES.load(options.reconstruction)(reconstruction, target, batch["weights"])
-        parts = {"ncuts": (cuts, options.ncuts_weight), "reconstruction": (difference, options.reconstruction_weight)}
-        return {
-            name: Sums(sums.parts, lambda part, value=sums.value, share=share: share * value(part))  # type: ignore[misc]
-            for name, (sums, share) in parts.items()
-        }
+        return methods.wnet3d_loss.wnet3d_loss(self.options, outputs, batch, self.spacing)
 
     def epoch_figures(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Both losses without their weights, and the share of the normalised cuts in the weighted sum."""
@@ -275,24 +257,6 @@ class WNet3D(WNetTask, WNetScoring, WNetPlanning, Method):
     """The method `wnet3d`."""
 
     options: Options
-
-
-def smoothed(image: Tensor, width: float, spacing: Sequence[float]) -> Tensor:
-    """Images NC(Z)YX smoothed by a Gaussian of `width` voxels of the finest axis, and correspondingly fewer voxels of coarser axes.
-
-    Values beyond the border are those of the nearest voxel.
-    """
-    if width == 0:
-        return image
-    for axis, length in enumerate(spacing, start=2):
-        sigma = width * min(spacing) / length
-        reach = max(1, round(4 * sigma))  # the Gaussian is below 1e-3 of its peak beyond 4 sigma
-        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device) / sigma) ** 2)
-        # one axis after the other: a Gaussian is separable
-        lines = image.movedim(axis, -1)
-        padded = functional.pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
-        image = functional.conv1d(padded, (kernel / kernel.sum())[None, None]).reshape(lines.shape).movedim(-1, axis)
-    return image
 
 
 def class_brightness(prediction: np.ndarray, image: np.ndarray) -> np.ndarray:

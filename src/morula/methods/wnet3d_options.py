@@ -10,6 +10,9 @@ from morula.core.errors import OptionError
 from morula.kernels.crf import CRF
 from morula.methods.options import MethodOptions
 
+TOP = 100.0
+"""Value of the high percentile of a normalised image; the widths of the loss are set for this scale."""
+
 
 class Options(MethodOptions):
     """WNet3D (Achard et al. 2024, https://doi.org/10.7554/eLife.99848) and its losses."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.errors import DataError, OptionError
 from morula.core.image_like import ImageLike, spatial_array
 

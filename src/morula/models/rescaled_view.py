@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from morula.core.image import Image
 from morula.inference.rescale import smoothing
@@ -58,7 +58,7 @@ class Rescaled(LazyArray):
 
 
 def _smoothed(values: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
-    return ndimage.gaussian_filter(values, [0.0, *sigmas], mode="mirror") if any(sigmas) else values
+    return scipy.ndimage.gaussian_filter(values, [0.0, *sigmas], mode="mirror") if any(sigmas) else values
 
 
 def _interpolated(values: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:

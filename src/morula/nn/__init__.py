@@ -1,6 +1,17 @@
 """Networks, N-d in one class each, and the files that hold their weights."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
 from morula.core.family import Family, Member
+
+if TYPE_CHECKING:
+    from morula.nn import build as build
+    from morula.nn import mae as mae
+    from morula.nn import weights as weights
 
 NETWORKS = Family(
     "network",
@@ -73,3 +84,6 @@ NETWORKS = Family(
     },
     group="morula.networks",
 )
+
+# imported when they are first used, as the modules of `morula.workflows`: they import torch
+__getattr__, _, _ = lazy_loader.attach(__name__, submodules=["build", "mae", "weights"])

@@ -17,11 +17,7 @@ from torch.nn.modules.module import register_module_module_registration_hook, re
 
 from morula.core.errors import OptionError
 from morula.nn.network import Network
-
-MAX_MODULES = 6_000
-"""Most modules of a network; the largest preset has about 2,600."""
-MAX_WEIGHTS = 10**10
-"""Most weights of a network: 40 GB in float32."""
+from morula.nn.weight_counts import MAX_MODULES, MAX_WEIGHTS
 
 
 @dataclass(frozen=True)

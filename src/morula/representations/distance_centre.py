@@ -7,8 +7,8 @@ from typing import Literal
 
 import edt
 import numpy as np
-from numba import njit
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, compact_ids, read_only
 from morula.kernels.geometry import Geometry, geometry
 from morula.labels.distance import normalise

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import scipy
 from pydantic import NonNegativeInt, PositiveFloat
-from scipy import ndimage
 
 from morula.core.label_image import compact_ids
 from morula.kernels.object_tables import object_maxima
@@ -76,7 +76,7 @@ class DistanceToNeighbour(Representation[Options]):
         if self.options.closing_size > 1:
             sides = [max(1, round(self.options.closing_size * finest / length)) for length in spacing]
             # the closing fills grooves between objects, but must not spread into the background
-            values = np.where(ids > 0, ndimage.grey_closing(values, size=sides), np.float32(0))
+            values = np.where(ids > 0, scipy.ndimage.grey_closing(values, size=sides), np.float32(0))
         # rounding may leave tiny negative values, whose power would be NaN
         np.maximum(values, 0, out=values)
         return np.power(values, np.float32(self.options.decline_power))[None]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from numba import njit
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from morula.core.compiled import njit
 from morula.core.errors import OptionError
 from morula.core.label_image import compact_ids
 from morula.core.orientation import Array, Orientation, orientations

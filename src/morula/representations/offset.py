@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from numba import njit
 from pydantic import model_validator
 
+from morula.core.compiled import njit
 from morula.core.errors import OptionError
 from morula.core.label_image import as_volume, compact_ids, read_only
 from morula.core.orientation import Array, Orientation, orientations

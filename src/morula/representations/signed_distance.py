@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from numba import njit
 from pydantic import PositiveFloat
 
+from morula.core.compiled import njit
 from morula.core.label_image import compact_ids
 from morula.labels.distance import distance
 from morula.representations.base import REACH, Representation, whole_object_context

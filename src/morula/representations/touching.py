@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from pydantic import PositiveInt
 
+from morula.core.compiled import njit
 from morula.core.label_image import as_volume, read_only, rows_to_3d
 from morula.representations.base import Representation
 from morula.representations.options import RepresentationOptions

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from morula.workflows import in_memory_images as in_memory_images
     from morula.workflows import log as log
     from morula.workflows import measure as measure
+    from morula.workflows import network_size as network_size
     from morula.workflows import new as new
     from morula.workflows import predict as predict
+    from morula.workflows import predict_images as predict_images
     from morula.workflows import replay as replay
     from morula.workflows import retrain as retrain
     from morula.workflows import review_files as review_files
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from morula.workflows import slurm as slurm
     from morula.workflows import stages as stages
     from morula.workflows import train as train
+    from morula.workflows import transfer as transfer
     from morula.workflows import tune as tune
     from morula.workflows import utilities as utilities
 
@@ -50,8 +53,10 @@ _MODULES = [
     "in_memory_images",
     "log",
     "measure",
+    "network_size",
     "new",
     "predict",
+    "predict_images",
     "replay",
     "retrain",
     "review_files",
@@ -60,6 +65,7 @@ _MODULES = [
     "slurm",
     "stages",
     "train",
+    "transfer",
     "tune",
     "utilities",
 ]

@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-import torch
-
+from morula import workflows
 from morula.jobs.load import load_job
 from morula.jobs.yaml_lines import located
 from morula.workflows.prepare import Prepared, prepare
-from morula.workflows.resources import PROOF_BYTES
 from morula.workflows.run_settings import default_output
 from morula.workflows.space import run_bytes, space_warning
 from morula.workflows.stages import depends_on_other_stage, load_stages, of_stage
@@ -54,7 +51,8 @@ def check(
     before = dict(leaves(stated.model_dump(mode="json", by_alias=True, exclude_unset=True)))
     after = dict(leaves(prepared.job.model_dump(mode="json", by_alias=True)))
     planned = {key: value for key, value in after.items() if before.get(key, ...) != value and value is not None}
-    excess, needed = _too_large_to_prove(prepared) if prove else "", run_bytes(prepared)
+    excess = workflows.network_size.too_large_to_prove(prepared.job, prepared.facts, prepared.method) if prove else ""
+    needed = run_bytes(prepared)
     doubts = [excess, space_warning(needed, default_output(job))]
     proof = _proof(prepared) if prove and not excess else None
     return Checked(replace(prepared, warnings=(*prepared.warnings, *filter(None, doubts))), planned, proof, needed)
@@ -64,18 +62,6 @@ def _proof(prepared: Prepared) -> Proof:
     from morula.workflows.dry_run import prove  # imports lightning_fabric, which takes as long as torch
 
     return prove(prepared)
-
-
-def _too_large_to_prove(prepared: Prepared) -> str:
-    """Why no training step is tried: it could need more memory than a check may take; nothing on a GPU, which has memory of its own."""
-    estimate, job = prepared.estimate, prepared.job
-    if estimate is None or estimate.bytes <= PROOF_BYTES or (job.training.device != "cpu" and torch.cuda.is_available()):
-        return ""
-    needed, free = estimate.bytes / 1e9, psutil.virtual_memory().available / 1e9
-    return (
-        f"A training step may need up to {needed:.1f} GB (estimated from the sizes; {free:.1f} GB are free). It was not tried, because a "
-        "check stays within 2 GB. Smaller patches or batches need less."
-    )
 
 
 def check_stages(job: str | Path, *, overrides: Iterable[str] = (), prove: bool = True) -> list[Checked | str]:

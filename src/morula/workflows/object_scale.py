@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from morula import models, nn
 from morula.core.errors import JobError, Problem
 from morula.core.image import Image
 from morula.core.region import Region
@@ -29,11 +31,12 @@ from morula.jobs.job import Job
 from morula.jobs.run_folder import RunFolder
 from morula.methods import METHODS
 from morula.models.description import SIDECAR, Description, read_description
-from morula.models.model import Model
-from morula.models.scale import Fitted, equivalent_diameter, factors_of, is_same, scale_for, view_at_scale
 from morula.nn.options import AUTO
-from morula.nn.weights import read_sidecar
 from morula.workflows.sources import Opened
+
+if TYPE_CHECKING:
+    from morula.models.model import Model
+    from morula.models.scale import Fitted
 
 LOOKED_AT = 2**22
 """Voxels of a label image that are examined for the sizes of objects."""
@@ -71,16 +74,18 @@ class ObjectScale:
         """Factors of the axes (Z)YX of an image; `None` where it is used as it is."""
         counts = () if self.stated else voxel_counts(image)
         own = self.usual if len(counts) < FEW else float(np.median(diameters(image.raw, counts, self.voxel_size)))
-        factors = factors_of(image.raw, self.voxel_size, scale_for(self.trained, own))
-        return None if is_same(factors) else factors
+        factors = models.scale.factors_of(image.raw, self.voxel_size, models.scale.scale_for(self.trained, own))
+        return None if models.scale.is_same(factors) else factors
 
     def rescaled(self, image: Opened) -> Opened:
         """An image with its labels at this scale; lazy."""
         factors = self.factors(image)
         if factors is None:
             return image
-        labels, classes = (None if part is None else view_at_scale(part, factors, labels=True) for part in (image.labels, image.classes))
-        raw, weights = (None if part is None else view_at_scale(part, factors) for part in (image.raw, image.weights))
+        labels, classes = (
+            None if part is None else models.scale.view_at_scale(part, factors, labels=True) for part in (image.labels, image.classes)
+        )
+        raw, weights = (None if part is None else models.scale.view_at_scale(part, factors) for part in (image.raw, image.weights))
         assert raw is not None
         return replace(image, raw=raw, labels=labels, classes=classes, weights=weights)
 
@@ -129,14 +134,14 @@ def start_of(job: Job) -> Description | None:
     inner = RunFolder(place).model
     folder = inner if (inner / SIDECAR).is_file() else place
     # weights of a pretraining have no description of a whole model
-    facts = read_sidecar(folder) if (folder / SIDECAR).is_file() else {}
+    facts = nn.weights.read_sidecar(folder) if (folder / SIDECAR).is_file() else {}
     return read_description(folder) if facts.get("diameter") is not None or facts.get("colour") else None
 
 
 def diameters(image: Image, counts: Sequence[int], trained: VoxelSize) -> np.ndarray:
     """Diameters of objects with these numbers of voxels, in voxels of the last axis, where voxels get the proportions of a model."""
-    voxel = float(np.prod(factors_of(image, trained, 1.0)))
-    return equivalent_diameter(voxel * np.asarray(counts, np.float64), image.ndim_spatial)
+    voxel = float(np.prod(models.scale.factors_of(image, trained, 1.0)))
+    return models.scale.equivalent_diameter(voxel * np.asarray(counts, np.float64), image.ndim_spatial)
 
 
 def voxel_counts(image: Opened) -> list[int]:
@@ -162,4 +167,4 @@ def on_own_grid(held: Source, own: Source) -> Source:
 def fitted_part(model: Model, source: Source, factors: Sequence[float] | None) -> Fitted:
     """The part of an image as a model sees it, with these factors; lazy."""
     original = model.as_image(take_region(source.image, source.extent))
-    return Fitted(original if factors is None else view_at_scale(original, factors), original)
+    return models.scale.Fitted(original if factors is None else models.scale.view_at_scale(original, factors), original)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from morula import models, workflows
 from morula.core.errors import JobError, MorulaError, Problem
 from morula.core.image import Image
 from morula.core.outputs import check_apart
@@ -29,16 +31,18 @@ from morula.methods import METHODS
 from morula.methods.base import Method
 from morula.methods.planning import Facts, Planning, Sizes
 from morula.models.enlarge import enlarged_shape
-from morula.models.model import Model
-from morula.models.scale import Fitted
-from morula.nn.network import Network
+from morula.nn.options import AUTO
 from morula.training.monitors import MSE, PSNR, AnyMonitor, Dice, IoU, Objects, Score
 from morula.workflows.doubts import ClassValues, doubts_about
 from morula.workflows.object_scale import LOOKED_AT, ObjectScale, fitted_part, on_own_grid, scale_of, takes_colour, voxel_counts
-from morula.workflows.resources import Estimate, resource_problems
+from morula.workflows.resources import resource_problems
 from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
-from morula.workflows.transfer import check_start, with_stored_network
+
+if TYPE_CHECKING:
+    from morula.models.model import Model
+    from morula.models.scale import Fitted
+    from morula.nn.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +57,6 @@ class Prepared:
     normalisation: Normalisation | None
     files: tuple[str, ...]
     warnings: tuple[str, ...]
-    estimate: Estimate | None = None
     test_shapes: tuple[tuple[int, ...], ...] = ()
     diameter: float | None = None
     """Diameter in voxels of the objects that images are rescaled to; `None` where they keep their own scale."""
@@ -81,7 +84,7 @@ class Prepared:
 
     def model(self, network: Network) -> Model:
         """The model of a network that was trained for this job."""
-        return Model(
+        return models.model.Model(
             job=self.job,
             network=network,
             method=self.method,
@@ -109,7 +112,7 @@ def prepare(job: Job) -> Prepared:
     except MorulaError as error:
         raise JobError([Problem.of(error, "images")]) from error
     # before the plan, which sizes the network: a network that starts from stored weights must have their sizes
-    job = with_stored_network(job)
+    job = workflows.transfer.with_stored_network(job) if _starts(job) else job
     scale, train, validation, notes = _at_scale(job, train, validation)
     warnings = [text for text in warnings if scale is None or code_of(text, "") != "voxel_size.mixed"]
     facts = facts_of(train, job, values.found)
@@ -117,11 +120,11 @@ def prepare(job: Job) -> Prepared:
     warnings += values.remarks(job, resolved) if values.values else ()
     warnings += planning_of(resolved).remarks(resolved)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
-    problems, estimate = resource_problems(resolved, facts, method)
+    problems = resource_problems(resolved, facts, method)
     problems += values.problems(resolved) if values.values else []
     if problems:
         raise JobError(problems)
-    check_start(resolved, facts.ndim, facts.in_channels, method.heads)
+    _check_start(resolved, facts, method)
     files = tuple(file for image in [*train, *validation] for file in image.files)
     sources, held = _split_sources(train, validation, resolved)
     _check_tuning(resolved, held)
@@ -151,7 +154,7 @@ def prepare(job: Job) -> Prepared:
     warnings += training.warnings
     said, tested = tuple(dict.fromkeys(warnings)), _shapes(opened.get("test", []), job)
     diameter, colour = None if scale is None else scale.trained, takes_colour(resolved)
-    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, estimate, tested, diameter, notes, colour)
+    return Prepared(resolved, facts, method, training, validation_set, shared, files, said, tested, diameter, notes, colour)
 
 
 def _shapes(images: Sequence[Opened], job: Job) -> tuple[tuple[int, ...], ...]:
@@ -173,6 +176,17 @@ def _at_scale(
     except MorulaError as error:
         raise JobError([Problem.of(error, "images.train")]) from error
     return scale, rescaled, held, (scale.line(str(job.network.from_), train, rescaled),)
+
+
+def _starts(job: Job) -> bool:
+    """Whether the network starts from weights that the job names."""
+    return job.network.from_ not in (None, AUTO)
+
+
+def _check_start(job: Job, facts: Facts, method: Method) -> None:
+    """Check what depends on the names of the network's weights, where the job has such keys: building a network imports torch."""
+    if _starts(job) or job.training.freeze or job.training.rates:
+        workflows.transfer.check_start(job, facts.ndim, facts.in_channels, method.heads)
 
 
 def _left_out(data: PatchDataset, key: str) -> list[str]:

@@ -6,26 +6,17 @@ import importlib.util
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import psutil
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from morula.core.errors import MorulaError, Problem
+from morula import workflows
+from morula.core.errors import Problem
 from morula.core.options import Options
-from morula.inference.memory import available_memory, measure_bytes_per_voxel
-from morula.inference.plan import plan_tiles
 from morula.jobs.job import Job
 from morula.methods.base import Method
 from morula.methods.planning import Facts
-from morula.nn.blueprint import Blueprint, check_fits
-from morula.nn.build import plan_network
-from morula.nn.sizes import result_on_meta
+from morula.nn.weight_counts import known_weights
 
-PROOF_BYTES = 1_500_000_000
-"""A training step that is estimated to need more is not tried by `check`, which is to stay within 2 GB."""
 _LENGTHS = ("growth_erosion", "growth_dilation", "smoothing", "spot_sigma", "outline_sigma", "margin", "strides", "grid")
 _SIZES = ("min_size", "min_seed", "min_object_size")
 _STEPS = 100_000
@@ -34,31 +25,14 @@ MOST_PATCHES = 10_000_000
 """Most patches of an epoch: their order is drawn and kept in memory."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Bytes of weights, gradients, optimiser and activations of one training step, from above."""
-
-    bytes: int
-
-
-def resource_problems(job: Job, facts: Facts, method: Method) -> tuple[list[Problem], Estimate | None]:
-    """What a planned job asks for that this computer has not, and the estimate of a step where there is no problem with its sizes."""
+def resource_problems(job: Job, facts: Facts, method: Method) -> list[Problem]:
+    """What a planned job asks for that this computer has not."""
     problems = [*_backend(job), *_workers(job), *_patches(job, facts), *_objects(job, facts)]
-    try:
-        plan = plan_network(
-            {name: getattr(job.network, name) for name in type(job.network).model_fields if name != "from_"},
-            facts.ndim,
-            facts.in_channels,
-            method.heads,
-        )
-        check_fits(plan, psutil.virtual_memory().available)
-    except MorulaError as error:
-        return [*problems, Problem.of(error, "network")], None
-    if problems:
-        return problems, None
-    problems += _prediction(job, facts, plan)
-    estimate = Estimate(16 * plan.weights + _activations(job, facts, plan))
-    return problems, estimate
+    weights = known_weights(job.network, facts.ndim, facts.in_channels, method.heads)
+    fits = weights is not None and 4 * weights <= psutil.virtual_memory().available
+    if fits and (problems or job.prediction.memory is None):
+        return problems  # without torch
+    return problems + workflows.network_size.network_problems(job, facts, method, predicted=not problems)
 
 
 def _backend(job: Job) -> list[Problem]:
@@ -117,60 +91,3 @@ def _beyond(place: str, options: Options | None, limits: Mapping[str, float]) ->
             rule, remedy = f"must be at most {limits[name]:,} for images of this size", "Use a smaller one, or leave it out."
             found.append(Problem(f"{place}.{name}", rule, code="objects.beyond_images", value=value, remedy=remedy))
     return found
-
-
-def _prediction(job: Job, facts: Facts, plan: Blueprint) -> list[Problem]:
-    """Whether tiles of the network fit into the memory that the job allows for prediction."""
-    if job.prediction.memory is None:
-        return []
-    network, stated = plan.network.eval(), job.prediction.tile
-    fixed = network.norm_over_space
-    try:
-        plan_tiles(
-            max(facts.shapes, key=math.prod),
-            halo=network.receptive_halo,
-            multiple=network.multiple,
-            memory=available_memory(job.prediction.memory),
-            bytes_per_voxel=measure_bytes_per_voxel(network, facts.in_channels, network.multiple, device="meta"),
-            tile=network.padded_shape(stated or job.sampling.patch_shape) if fixed or stated else None,
-            overlap=job.prediction.overlap if fixed else None,
-        )
-    except MorulaError as error:
-        return [Problem.of(error, "prediction.memory")]
-    finally:
-        network.train()
-    return []
-
-
-class _Made(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations make."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bytes = 0
-        self._known: dict[int, torch.UntypedStorage] = {}  # kept, so that no address is used twice
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, which takes as long as torch itself
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def] # as torch declares it
-        result = result_on_meta(func, args, kwargs or {})
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                storage = leaf.untyped_storage()
-                if storage._cdata not in self._known:
-                    self._known[storage._cdata] = storage
-                    self.bytes += storage.nbytes()
-        return result
-
-
-def _activations(job: Job, facts: Facts, plan: Blueprint) -> int:
-    """Bytes of all results of a forward pass of one batch: what the backward pass keeps, from above."""
-    batch = torch.zeros(job.sampling.batch_size, facts.in_channels, *job.sampling.patch_shape, device="meta")
-    with _Made() as made:
-        try:
-            plan.network(batch)
-        except (NotImplementedError, RuntimeError, TypeError):
-            return 0  # operations that torch knows for real tensors alone, or networks with further inputs: nothing can be said
-    return made.bytes + batch.nbytes

@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from morula.core.outputs import amount, free_space
 from morula.core.remark import Remark
 from morula.jobs.job import Job
 from morula.methods.base import Method
-from morula.models.model import Model
-from morula.nn.build import plan_network
+from morula.nn.weight_counts import count_weights
 from morula.workflows.prepare import Prepared
 from morula.workflows.sources import Opened
+
+if TYPE_CHECKING:
+    from morula.models.model import Model
 
 _COMPRESSED = 100
 """Labels and pictures take at least this part of their values."""
@@ -64,7 +67,6 @@ def space_warning(needed: int, place: Path) -> Remark | None:
 def training_bytes(prepared: Prepared) -> int:
     """Least size of a trained run: of each start the model, the best weights and a state to resume from, and a new state beside the old."""
     job, facts = prepared.job, prepared.facts
-    network = {name: getattr(job.network, name) for name in type(job.network).model_fields if name != "from_"}
-    weights = 4 * plan_network(network, facts.ndim, facts.in_channels, prepared.method.heads).weights
+    weights = 4 * count_weights(job.network, facts.ndim, facts.in_channels, prepared.method.heads)
     state = weights * (1 + _STATES.get(job.training.optimiser.kind, 0))
     return job.training.restarts * (2 * weights + state) + state

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from morula import models, workflows
 from morula.core.errors import JobError, Problem
 from morula.core.events import Artefact, Event, FileWritten, Finished, Logged, Progress, Started, Warned, below
 from morula.core.outputs import check_apart
@@ -19,8 +20,6 @@ from morula.jobs.load import load_job
 from morula.jobs.run_folder import RunFolder, read_json
 from morula.jobs.yaml_lines import read_documents
 from morula.labels.pseudo_labels import Pseudo, pseudo_labels
-from morula.models.load import load
-from morula.workflows.predict import sources_of
 from morula.workflows.run_settings import RunSettings
 from morula.workflows.sources import about_metadata
 
@@ -159,13 +158,13 @@ def write_pseudo_labels(run: str | Path, images: str | Sequence[str], output: st
         JobError: when the method of the run learns from labels.
     """
     began = time.monotonic()
-    model = load(run)
+    model = models.load.load(run)
     if model.method.labelled:
         rule = f"needs an earlier stage that learns without labels, but {model.job.method.kind} learns from labels"
         remedy = "Give the earlier stage the method wnet3d."
         raise JobError([Problem("images.train.pseudo", rule, code="stages.no_pseudo_labels", remedy=remedy)])
     with collected() as ignored:
-        opened = sources_of(images)
+        opened = workflows.predict.sources_of(images)
     yield from (Warned(remark.code, remark) for remark in about_metadata(ignored))
     yield Started(len(opened), "image")
     count, share = 0, 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from morula import workflows
 from morula.core.atomic import atomic
 from morula.core.axes import Axes
 from morula.core.errors import FileWriteError
@@ -23,7 +24,6 @@ from morula.io.write import write
 from morula.jobs.provenance import checksum
 from morula.jobs.run_folder import read_json
 from morula.methods.training_task import StoredInput
-from morula.workflows.predict_images import in_type
 
 SETTINGS = "settings.json"
 
@@ -73,7 +73,9 @@ def _stored(image: Image, name: str, stored: StoredInput, seed: int) -> np.ndarr
         raise FileWriteError("output.not_own", rule, key="method.folder", file=file, remedy=remedy)
     own = image.canonical()
     # the name in the seed: images differ, and adding an image does not change the inputs of the others
-    values = in_type(stored.compute(own.astype(np.float32), np.random.default_rng((seed, *name.encode()))), own.dtype)
+    values = workflows.predict_images.in_type(
+        stored.compute(own.astype(np.float32), np.random.default_rng((seed, *name.encode()))), own.dtype
+    )
     _write(file, values[0] if len(own) == 1 else values, axes, image)
     # the settings are written after the image: an interrupted run computes it again
     with atomic(note) as part:

@@ -8,6 +8,7 @@ import numpy as np
 
 from morula.core.label_image import read_only
 from morula.core.region import Region
+from morula.data.augment.interpolate import linear
 from morula.data.augment.warp import VoxelMap, lifted
 
 SPLINE_REACH = 12  # distance in voxels beyond which a value changes a spline by less than float32 resolves
@@ -23,8 +24,6 @@ class Fetched:
 
     def linear(self, where: VoxelMap) -> np.ndarray:
         """Linear interpolation, C(Z)YX float32."""
-        from morula.data.augment.interpolate import linear  # numba takes long to import, and prediction does not need it
-
         source = read_only(np.asarray(self.array, np.float32)).reshape(len(self.array), *lifted(self.array.shape[1:]))
         out = np.empty((len(source), *lifted(where.shape)), np.float32)
         linear(source, *self._place(), where.matrix, where.offset, where.field, out)

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from morula.core.region import Region
+from morula.data.augment.interpolate import inside
 
 _SPLINE_STD = 0.6923  # mean standard deviation of a 1D uniform cubic B-spline with coefficients of standard deviation 1
 
@@ -143,8 +144,6 @@ class VoxelMap:
 
     def inside(self, extent: Region) -> np.ndarray:
         """Mask (Z)YX of voxels whose source is inside a box of the image."""
-        from morula.data.augment.interpolate import inside  # numba takes long to import, and prediction does not need it
-
         lift = 3 - len(self.shape)
         low, n = np.array((0,) * lift + extent.start, np.int64), np.array((1,) * lift + extent.shape, np.int64)
         out = np.empty(lifted(self.shape), np.bool_)

@@ -22,10 +22,10 @@ from morula.core.manifest import RESULTS, recording
 from morula.core.outputs import Destination, check_apart, check_writable
 from morula.dialects.biapy.convert import converted
 from morula.dialects.biapy.folders import Experiment
-from morula.dialects.biapy.predict import model_of, predict_settings, predicts_only
+from morula.dialects.biapy.predict import model_of, predict_settings
 from morula.dialects.biapy.results.links import is_free, kept
 from morula.dialects.biapy.results.tree import ResultsTree
-from morula.dialects.biapy.settings import Settings, read_settings
+from morula.dialects.biapy.settings import Settings, predicts_only, read_settings
 from morula.dialects.converted import Converted, Value
 from morula.jobs.inputs import check_new_run, images_of, inputs_of
 from morula.jobs.job import Job

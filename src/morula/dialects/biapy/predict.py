@@ -39,11 +39,6 @@ _CHECKED: Mapping[str, Callable[[Settings], dict[str, Value]]] = {
 """Workflows whose method is that of the checkpoint, and the functions that check what the job states of it."""
 
 
-def predicts_only(settings: Settings) -> bool:
-    """Whether a job predicts and does not train."""
-    return settings.flag("TEST.ENABLE") and not settings.flag("TRAIN.ENABLE")
-
-
 def predict(job: str | Path, run: RunSettings) -> Iterator[Event]:
     """Predict, score and report the test images of a job of BiaPy with its checkpoint.
 

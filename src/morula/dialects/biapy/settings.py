@@ -471,3 +471,8 @@ def whole_numbers(items: Sequence[Value], *, least: int = 0) -> list[int] | None
     """Items as whole numbers, `None` where one is not, or is below `least`."""
     numbers = [item for item in items if isinstance(item, int) and not isinstance(item, bool) and item >= least]
     return numbers if len(numbers) == len(items) else None
+
+
+def predicts_only(settings: Settings) -> bool:
+    """Whether a job predicts and does not train."""
+    return settings.flag("TEST.ENABLE") and not settings.flag("TRAIN.ENABLE")
