@@ -1,8 +1,11 @@
 """Laws that every augmentation holds by being listed, then each one's own."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage.measure import block_reduce
 
 from morula.core.errors import UnknownNameError
 from morula.core.orientation import Orientation
@@ -150,6 +153,47 @@ def test_intensities_equal_their_formula():
     inverse = one("gridmask", probability=1, ratio=0.5, low=0.25, high=0.25, invert=True).draw(np.random.default_rng(0), (64, 64), (1, 1))
     assert np.array_equal(inverse, ~hidden)
     assert (covered != image).mean() == pytest.approx(np.prod(region.shape) / 64**2)
+
+
+def test_dropout_loses_a_share_of_the_voxels_in_all_channels():
+    image = np.random.default_rng(0).normal(size=(2, 10, 64, 64)).astype(np.float32)
+    dropout = one("dropout", probability=1, low=0.1, high=0.3)
+    shares = [dropout.draw(np.random.default_rng(i), image.shape[1:], (1, 1, 1))[0] for i in range(50)]
+    assert 0.1 <= min(shares) < 0.15 < 0.25 < max(shares) <= 0.3
+    changed = dropout.apply(image, (0.25, 7), (1, 1, 1))
+    lost = changed == 0
+    assert np.array_equal(lost[0], lost[1])
+    assert lost.mean() == pytest.approx(0.25, abs=0.01)
+    assert np.array_equal(changed[~lost], image[~lost])
+
+
+def test_cutblur_is_the_mean_of_blocks_in_a_rectangle():
+    image = np.random.default_rng(0).random((2, 3, 20, 30), np.float32)
+    area = (slice(3, 13), slice(5, 16))  # 10 x 11 pixels: the last blocks of a row have one column
+    inside = one("cutblur").apply(image, (area, 2, True), (1, 1, 1))
+    expected = block_reduce(image[..., 3:13, 5:15], (1, 1, 2, 2), np.mean).repeat(2, axis=-2).repeat(2, axis=-1)
+    np.testing.assert_allclose(inside[..., 3:13, 5:15], expected, rtol=1e-5)
+    np.testing.assert_allclose(inside[..., 3:13, 15], image[..., 3:13, 15].reshape(2, 3, 5, 2).mean(-1).repeat(2, axis=-1), rtol=1e-5)
+    outside = one("cutblur").apply(image, (area, 2, False), (1, 1, 1))
+    within = np.zeros(image.shape, bool)
+    within[(..., *area)] = True
+    assert np.array_equal(inside[~within], image[~within])
+    assert np.array_equal(outside[within], image[within])
+    np.testing.assert_allclose(outside[..., :2, :2].mean((-1, -2)), image[..., :2, :2].mean((-1, -2)), rtol=1e-5)
+    both = one("cutblur", probability=1, inside=False, low=0.5, high=0.5, least_factor=2, factor=3)
+    drawn = [both.draw(np.random.default_rng(i), (4, 20, 30), (1, 1, 1)) for i in range(40)]
+    assert {factor for _, factor, _ in drawn} == {2, 3}
+    assert 10 < sum(coarse for *_, coarse in drawn) < 30
+    assert {tuple(part.stop - part.start for part in found) for found, *_ in drawn} == {(10, 15)}
+    with raises("augmentation.range", key="cutblur.least_factor", value=9):
+        one("cutblur", least_factor=9, factor=8)
+
+
+def test_shuffled_channels_are_the_same_channels():
+    image = np.arange(3, dtype=np.float32)[:, None, None] + np.zeros((3, 4, 4), np.float32)
+    orders = {tuple(one("shuffle_channels").apply(image, seed, (1, 1))[:, 0, 0]) for seed in range(60)}
+    assert orders == set(permutations((0.0, 1.0, 2.0))) - {(0.0, 1.0, 2.0)}
+    assert np.array_equal(one("shuffle_channels").apply(image[:1], 0, (1, 1)), image[:1])
 
 
 def test_blur_is_that_of_scipy():

@@ -80,7 +80,6 @@ def test_losses_and_units(tmp_path: Path) -> None:
         ({f"{I2I}.CHANNELS_PER_HEAD_INFO": [1, 2]}, "biapy.contradiction", f"{I2I}.CHANNELS_PER_HEAD_INFO"),
         ({f"{I2I}.OUTPUT_CHANNEL_ACT": "sigmoid"}, "biapy.not_supported", f"{I2I}.OUTPUT_CHANNEL_ACT"),
         ({f"{I2I}.SEPARATED_DECODERS_PER_HEAD": True}, "biapy.not_supported", f"{I2I}.SEPARATED_DECODERS_PER_HEAD"),
-        ({f"{I2I}.MULTIPLE_RAW_ONE_TARGET_LOADER": True}, "biapy.not_supported", f"{I2I}.MULTIPLE_RAW_ONE_TARGET_LOADER"),
         ({f"{I2I}.MEMBRANE_REPAIR.ENABLE": True}, "biapy.not_supported", f"{I2I}.MEMBRANE_REPAIR.ENABLE"),
         ({"MODEL.ARCHITECTURE": "mae"}, "biapy.contradiction", "MODEL.ARCHITECTURE"),
         ({"MODEL.ARCHITECTURE": "nafnet"}, "biapy.unknown_value", "MODEL.ARCHITECTURE"),
@@ -180,3 +179,56 @@ def test_colours_become_one_channel(tmp_path: Path) -> None:
     keys |= {f"DATA.{part}.INPUT_MASK_AXES_ORDER": "YX" for part in ("TRAIN", "TEST")}
     morula.run(written(tmp_path, keys), output=tmp_path / "run", device="cpu")
     assert np.asarray(morula.read(tmp_path / "run/predictions/im_0_predicted.tif")).shape == (32, 24)
+
+
+def shared(folder: Path) -> Keys:
+    """Three folders, with two images each that share a target, and one of images to predict."""
+    keys = pairs(folder, 2)
+    for number in range(3):
+        for kind, names in (("x", ("a", "b")), ("y", ("t",))):
+            image = np.asarray(morula.read(folder / f"train/{kind}/im_{number}.tif"))
+            for name in names:
+                morula.write(folder / f"{kind}/s{number}/{name}.tif", image, axes="YX")
+    return keys | {
+        f"{I2I}.MULTIPLE_RAW_ONE_TARGET_LOADER": True,
+        "DATA.TRAIN.PATH": str(folder / "x"),
+        "DATA.TRAIN.GT_PATH": str(folder / "y"),
+    }
+
+
+def test_images_of_a_folder_share_a_target(tmp_path: Path) -> None:
+    keys = shared(tmp_path)
+    images = job(tmp_path, keys).job["images"]
+    assert isinstance(images, dict)
+    # 0.34 of three folders is validated: images of one target are on one side
+    sides = [
+        [
+            (Path(raw).parent.name, Path(raw).stem, Path(label).parent.name)
+            for raw, label in zip(images[side]["raw"], images[side]["labels"], strict=True)
+        ]
+        for side in ("train", "validate")
+    ]
+    assert sorted(sides[0] + sides[1]) == [(f"s{number}", name, f"s{number}") for number in range(3) for name in "ab"]
+    assert sorted(len({folder for folder, *_ in side}) for side in sides) == [1, 2]
+    assert images["test"]["raw"] == str(tmp_path / "test/x")  # without folders, as in BiaPy
+    keys |= {"DATA.VAL.FROM_TRAIN": False, "DATA.VAL.PATH": str(tmp_path / "x"), "DATA.VAL.GT_PATH": str(tmp_path / "y"), "TRAIN.EPOCHS": 1}
+    for part in ("TEST.PATH", "TEST.GT_PATH"):
+        keys[f"DATA.{part}"] = keys[f"DATA.{part.replace('TEST', 'TRAIN')}"]
+    run(tmp_path, keys, name="im")
+    assert len(list((tmp_path / "out/im/results/im_1/per_image").iterdir())) == 6
+
+
+@pytest.mark.parametrize("wrong", ["several", "none", "flat"])
+def test_folders_without_exactly_one_target(tmp_path: Path, wrong: str) -> None:
+    keys = shared(tmp_path)
+    if wrong == "several":
+        morula.write(tmp_path / "y/s1/u.tif", np.zeros((32, 24), np.uint16), axes="YX")
+    elif wrong == "none":
+        (tmp_path / "y/s1/t.tif").unlink()
+    else:
+        keys |= {"DATA.TRAIN.PATH": str(tmp_path / "train/x")}
+    key = "DATA.TRAIN.PATH" if wrong == "flat" else "DATA.TRAIN.GT_PATH"
+    with raises("images.none_in_folder" if wrong == "none" else "biapy.images", key=key) as caught:
+        job(tmp_path, keys)
+    assert caught.problem is not None
+    assert caught.problem.remedy

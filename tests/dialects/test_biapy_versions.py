@@ -169,6 +169,21 @@ def test_reasons_name_no_switch_that_is_set(tmp_path: Path) -> None:
     assert "AUGMENTOR." not in reasons["AUGMENTOR.DA_PROB"]
 
 
+def test_augmentations_for_restoration(tmp_path: Path) -> None:
+    """As in templates for images with several channels; the channels are in another order in 5 of 6 draws."""
+    names = ("DROPOUT", "CUTBLUR", "CHANNEL_SHUFFLE")
+    keys: Keys = {"AUGMENTOR.ENABLE": True, **{f"AUGMENTOR.{name}": True for name in names}, "AUGMENTOR.CHANNEL_SHUFFLE_PROB": 0.6}
+    made = job(tmp_path, keys | {"DATA.PATCH_SIZE": "(64, 64, 3)", "AUGMENTOR.DROP_RANGE": "(0.1, 0.3)", "AUGMENTOR.CBLUR_INSIDE": False})
+    assert made.job["augment"] == [
+        {"cutblur": {"probability": 0.5, "low": 0.2, "high": 0.4, "least_factor": 2, "factor": 8, "inside": False}},
+        {"dropout": {"probability": 0.5, "low": 0.1, "high": 0.3}},
+        {"shuffle_channels": {"probability": 0.5}},
+    ]
+    grey = job(tmp_path, keys)
+    assert [list(entry) for entry in grey.job["augment"]] == [["cutblur"], ["dropout"]]  # type: ignore[union-attr]
+    assert [remark.key for remark in grey.remarks] == ["AUGMENTOR.CHANNEL_SHUFFLE"]
+
+
 def test_the_loss_of_early_pretraining_is_the_mean_absolute_error(tmp_path: Path) -> None:
     keys: Keys = {"PROBLEM.TYPE": "SELF_SUPERVISED", "LOSS.TYPE": "CE"}
     made = job(tmp_path, keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from morula.dialects.biapy.settings import Settings
+from morula.dialects.biapy.settings import Settings, whole_numbers
 from morula.dialects.biapy.table import OBEYED
 from morula.dialects.converted import Value
 
@@ -125,4 +125,25 @@ def _intensities(settings: Settings) -> list[Value]:
         low, high = settings.pair("AUGMENTOR.GRID_D_RANGE")
         more: dict[str, Value] = {"ratio": settings.number("AUGMENTOR.GRID_RATIO"), "invert": settings.flag("AUGMENTOR.GRID_INVERT")}
         found.append({"gridmask": {"probability": probability, "low": low, "high": high, **more}})
+    return found + _resolution_and_channels(settings)
+
+
+def _resolution_and_channels(settings: Settings) -> list[Value]:
+    """Augmentations that BiaPy has for restoration, above all."""
+    found: list[Value] = []
+    if (probability := _probability(settings, "CUTBLUR")) is not None:
+        low, high = settings.pair("AUGMENTOR.CBLUR_SIZE")
+        least, factor = settings.pair("AUGMENTOR.CBLUR_DOWN_RANGE")
+        more: dict[str, Value] = {"least_factor": int(least), "factor": int(factor), "inside": settings.flag("AUGMENTOR.CBLUR_INSIDE")}
+        found.append({"cutblur": {"probability": probability, "low": low, "high": high, **more}})
+    if (probability := _probability(settings, "DROPOUT")) is not None:
+        low, high = settings.pair("AUGMENTOR.DROP_RANGE")
+        found.append({"dropout": {"probability": probability, "low": low, "high": high}})
+    if (probability := _probability(settings, "CHANNEL_SHUFFLE")) is not None:
+        size = whole_numbers(settings.items("DATA.PATCH_SIZE"), least=1) or []
+        channels = size[-1] if len(size) == settings.ndim + 1 else 1
+        if channels == 1:
+            settings.remark("AUGMENTOR.CHANNEL_SHUFFLE", "images have one channel")
+        else:  # BiaPy draws from all orders, the present one included
+            found.append({"shuffle_channels": {"probability": round(probability * (1 - 1 / math.factorial(channels)), 6)}})
     return found

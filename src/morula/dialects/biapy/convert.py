@@ -20,6 +20,7 @@ from morula.dialects.biapy.normalisation import normalisation_of
 from morula.dialects.biapy.objects import conditions_of, objects_of
 from morula.dialects.biapy.origins import origins_of
 from morula.dialects.biapy.pretraining import pretraining_of
+from morula.dialects.biapy.raw_folders import has_raw_folders, raw_folders, source_of
 from morula.dialects.biapy.semantic import semantic_of
 from morula.dialects.biapy.settings import Settings, as_list, is_number, read_settings, whole_numbers
 from morula.dialects.biapy.super_resolution import super_resolution_of, upscaling_of
@@ -133,8 +134,9 @@ def check_native(settings: Settings, job: dict[str, Value]) -> None:
 
 
 def _images(settings: Settings, *, labelled: bool) -> dict[str, Value]:
-    found: dict[str, Value] = {"train": _source(settings, "TRAIN", labels=labelled)}
     divided = divided_images(settings, labelled=labelled) if is_divided(settings) else None
+    # a source that was divided has reported its problems already
+    found: dict[str, Value] = {} if divided else {"train": _source(settings, "TRAIN", labels=labelled)}
     if divided is not None:
         axes = axes_of(settings, "TRAIN")
         found |= {"train": divided.train | axes, "validate": divided.validation | axes}
@@ -178,6 +180,8 @@ def images_to_predict(settings: Settings, *, labelled: bool, divided: Divided | 
 
 
 def _source(settings: Settings, part: str, *, labels: bool) -> dict[str, Value]:
+    if has_raw_folders(settings) and (groups := raw_folders(settings, part, labelled=labels)):
+        return source_of(pair for group in groups for pair in group) | axes_of(settings, part)
     keys = {"raw": "PATH", **({"labels": "GT_PATH"} if labels else {})}
     several = f"DATA.{part}.INPUT_ZARR_MULTIPLE_DATA"
     if settings.flag(several):  # images and labels are arrays of the same files

@@ -5,13 +5,13 @@ The native job lists the files, so that each run states which images it has lear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from morula.core.errors import MorulaError, Problem
+from morula.dialects.biapy.raw_folders import has_raw_folders, raw_folders, source_of
 from morula.dialects.biapy.settings import Settings
 from morula.dialects.biapy.super_resolution import upscaling_of
 from morula.dialects.converted import Value
@@ -33,26 +33,28 @@ def is_divided(settings: Settings) -> bool:
     """Whether the job says which of the training images are those of the validation, more exactly than by a share."""
     if not settings.flag("DATA.VAL.FROM_TRAIN"):
         return False
+    if has_raw_folders(settings):  # images of one target stay together
+        return True
     tested = settings.flag("TEST.ENABLE") and settings.flag("DATA.TEST.USE_VAL_AS_TEST")
     return settings.flag(_CROSS) or tested or not settings.flag("DATA.VAL.RANDOM")
 
 
 def divided_images(settings: Settings, *, labelled: bool) -> Divided | None:
     """The two parts of the training images; `None`, with a problem in the settings, where they cannot be divided."""
-    pairs = _pairs(settings, labelled=labelled)
-    if pairs is None:
+    groups = _groups(settings, labelled=labelled)
+    if groups is None:
         return None
     if settings.flag(_CROSS):
-        held = _fold(settings, len(pairs))
-    elif len(pairs) > 1:
-        held = _share(settings, len(pairs))
+        held = _fold(settings, len(groups))
+    elif len(groups) > 1:
+        held = _share(settings, len(groups))
     else:
         return None  # a single image is divided into blocks, of which the last one validates
     if held is None:
         return None
     chosen = set(held)
-    train = [pair for number, pair in enumerate(pairs) if number not in chosen]
-    return Divided(_source(train), _source([pairs[number] for number in held]))
+    train = [pair for number, group in enumerate(groups) if number not in chosen for pair in group]
+    return Divided(source_of(train), source_of(pair for number in held for pair in groups[number]))
 
 
 def folds(images: int, count: int, seed: int | None) -> np.ndarray:
@@ -100,11 +102,15 @@ def _share(settings: Settings, images: int) -> list[int]:
     return list(range(images - count, images)) if order is None else sorted(int(number) for number in order[:count])
 
 
-def _pairs(settings: Settings, *, labelled: bool) -> list[Pair] | None:
+def _groups(settings: Settings, *, labelled: bool) -> list[list[Pair]] | None:
+    """Images that are not divided: one each, or those that share a target."""
+    if has_raw_folders(settings):
+        return raw_folders(settings, "TRAIN", labelled=labelled)
     raw = _absolute(settings, _PATH)
     try:
         by = (upscaling_of(settings) or ()) if settings.text("PROBLEM.TYPE") == "SUPER_RESOLUTION" else ()
-        return pair_images(raw, _absolute(settings, "DATA.TRAIN.GT_PATH") if labelled else None, enlarge=by)[0]
+        labels = _absolute(settings, "DATA.TRAIN.GT_PATH") if labelled else None
+        return [[pair] for pair in pair_images(raw, labels, enlarge=by)[0]]
     except MorulaError as error:
         settings.add(Problem.of(error), _PATH)
         return None
@@ -112,8 +118,3 @@ def _pairs(settings: Settings, *, labelled: bool) -> list[Pair] | None:
 
 def _absolute(settings: Settings, key: str) -> Path:
     return Path(settings.text(key)).expanduser().absolute()
-
-
-def _source(pairs: Sequence[Pair]) -> dict[str, Value]:
-    labels = [str(pair.labels) for pair in pairs if pair.labels is not None]
-    return {"raw": [str(pair.raw) for pair in pairs], **({"labels": labels} if labels else {})}

@@ -31,7 +31,7 @@ _STEPS = {
     "RANDOM_ROT": "rrot", "ROT90": "rot90", "SHEAR": "shear", "ZOOM": "zoom", "SHIFT": "shift", "VFLIP": "vflip", "HFLIP": "hflip",
     "ZFLIP": "zflip", "ELASTIC": "elastic", "G_BLUR": "gblur", "MEDIAN_BLUR": "mblur", "MOTION_BLUR": "motb",
     "GAMMA_CONTRAST": "gamma", "BRIGHTNESS": "brightness", "CONTRAST": "contrast", "DROPOUT": "dropout", "CUTOUT": "cutout",
-    "CUTBLUR": "cblur", "CUTMIX": "cmix", "CUTNOISE": "cnoise", "GRIDMASK": "gridmask",
+    "CUTBLUR": "cblur", "CUTMIX": "cmix", "CUTNOISE": "cnoise", "GRIDMASK": "gridmask", "CHANNEL_SHUFFLE": "chshuffle",
     "GAUSSIAN_NOISE": "gaussian", "POISSON_NOISE": "poisson",
 }  # fmt: skip
 

@@ -22,13 +22,16 @@ OBEYED = {
     "CONTRAST": "contrast",
     "CUTOUT": "cutout",
     "GRIDMASK": "gridmask",
+    "DROPOUT": "dropout",
+    "CUTBLUR": "cutblur",
+    "CHANNEL_SHUFFLE": "shuffle_channels",
     "GAUSSIAN_NOISE": "gaussian_noise",
     "POISSON_NOISE": "poisson_noise",
 }
 """Augmentations that have a native counterpart, with its name."""
 _REFUSED = (
-    *("MEDIAN_BLUR", "MOTION_BLUR", "DROPOUT", "CUTBLUR", "CUTMIX", "CUTNOISE", "MISALIGNMENT", "MISSING_SECTIONS", "GRAYSCALE"),
-    *("CHANNEL_SHUFFLE", "SALT", "PEPPER", "SALT_AND_PEPPER"),
+    *("MEDIAN_BLUR", "MOTION_BLUR", "CUTMIX", "CUTNOISE", "MISALIGNMENT", "MISSING_SECTIONS", "GRAYSCALE"),
+    *("SALT", "PEPPER", "SALT_AND_PEPPER"),
 )
 _NO_COUNTERPART = ("cannot be obeyed: this augmentation is not supported", "Leave it out.")
 _EM = {"BRIGHTNESS", "CONTRAST"}
@@ -57,14 +60,14 @@ _PARAMETERS: dict[str, dict[str, Value]] = {
     "CONTRAST": {"CONTRAST_FACTOR": [-0.1, 0.1]},
     "CUTOUT": {"COUT_NB_ITERATIONS": [1, 3], "COUT_SIZE": [0.05, 0.3]},
     "GRIDMASK": {"GRID_RATIO": 0.6, "GRID_D_RANGE": [0.4, 1.0], "GRID_INVERT": False},
+    "DROPOUT": {"DROP_RANGE": [0.0, 0.2]},
+    "CUTBLUR": {"CBLUR_SIZE": [0.2, 0.4], "CBLUR_DOWN_RANGE": [2, 8], "CBLUR_INSIDE": True},
     "GAUSSIAN_NOISE": {"GAUSSIAN_NOISE_VAR": 0.05},
 }
 """Parameters that are obeyed, by their augmentation."""
 _UNUSED_PARAMETERS: dict[str, dict[str, Value]] = {
     "MEDIAN_BLUR": {"MB_KERNEL": (3, 7)},
     "MOTION_BLUR": {"MOTB_K_RANGE": (8, 12)},
-    "DROPOUT": {"DROP_RANGE": (0, 0.2)},
-    "CUTBLUR": {"CBLUR_SIZE": (0.2, 0.4), "CBLUR_DOWN_RANGE": (2, 8), "CBLUR_INSIDE": True},
     "CUTMIX": {"CMIX_SIZE": (0.2, 0.4)},
     "CUTNOISE": {"CNOISE_SCALE": (0.05, 0.1), "CNOISE_NB_ITERATIONS": (1, 3), "CNOISE_SIZE": (0.2, 0.4)},
     "MISALIGNMENT": {"MS_DISPLACEMENT": 16, "MS_ROTATE_RATIO": 0.5},

@@ -324,14 +324,7 @@ _OTHER_WORKFLOWS = (
         refuse=("cannot be obeyed: all channels of a predicted image have one decoder", "Leave it out, or write one job per image."),
     ),
     Key(f"{_I2I}.SEPARATED_DECODERS_DIVIDE_FEATURE_MAPS", False, no_effect=f"{_I2I}.SEPARATED_DECODERS_PER_HEAD is not set"),
-    Key(
-        f"{_I2I}.MULTIPLE_RAW_ONE_TARGET_LOADER",
-        False,
-        refuse=(
-            "cannot be obeyed: each image has a target of its own",
-            "Give each image a target of the same name, copied or linked as often as needed.",
-        ),
-    ),
+    Key(f"{_I2I}.MULTIPLE_RAW_ONE_TARGET_LOADER", False, target="images"),
     Key(
         f"{_REPAIR}.ENABLE",
         False,
