@@ -315,7 +315,9 @@ def test_settings_that_checkpoints_hold_are_keys_of_the_program_with_values_of_t
 
 
 def test_every_key_without_effect_is_noted_with_the_reason(tmp_path: Path) -> None:
-    keys = {key: row.default for key, row in KEYS.items() if without_effect(key)}
+    rows = {key: row for key, row in KEYS.items() if without_effect(key)}
+    # values that state what is done anyway are not worth a line
+    keys = {key: (not row.default if isinstance(row.default, bool) else 7) if row.as_done else row.default for key, row in rows.items()}
     remarks = {remark.key: remark for remark in convert(written(tmp_path, keys)).remarks}
     assert set(remarks) == set(keys)
     assert all(remarks[key].code == "biapy.no_effect" and KEYS[key].no_effect in remarks[key].rule for key in keys)

@@ -184,6 +184,35 @@ def test_augmentations_for_restoration(tmp_path: Path) -> None:
     assert [remark.key for remark in grey.remarks] == ["AUGMENTOR.CHANNEL_SHUFFLE"]
 
 
+def test_values_that_state_what_is_done_anyway_are_not_reported(tmp_path: Path) -> None:
+    keys: Keys = {"SYSTEM.NUM_CPUS": -1, "DATA.REFLECT_TO_COMPLETE_SHAPE": True, "AUGMENTOR.AFFINE_MODE": "reflect", "TEST.EVALUATE": True}
+    keys |= {"DATA.TRAIN.CHECK_DATA": True, "TEST.MATCHING_STATS": True, "MODEL.VIT_NORM_EPS": "1.E-6"}
+    assert not job(tmp_path, keys).remarks
+    others: Keys = {"SYSTEM.NUM_CPUS": 2, "DATA.REFLECT_TO_COMPLETE_SHAPE": False, "AUGMENTOR.AFFINE_MODE": "wrap", "TEST.EVALUATE": False}
+    others |= {"DATA.TRAIN.CHECK_DATA": False, "TEST.MATCHING_STATS": False, "MODEL.VIT_NORM_EPS": 0.001}
+    assert {remark.key for remark in job(tmp_path, others).remarks} == set(others)
+
+
+def test_the_switch_of_a_key_that_is_used_has_an_effect(tmp_path: Path) -> None:
+    keys: Keys = {f"{SEG}.DATA_CHANNELS": "BCM", f"{SEG}.DATA_REMOVE_SMALL_OBJ": 5, f"{SEG}.DATA_REMOVE_BEFORE_MW": True}
+    made = job(tmp_path, keys)
+    assert made.job["objects"]["decoder"]["min_seed"] == 5  # type: ignore[index,call-overload]
+    assert not made.remarks
+    stars = job(tmp_path, {f"{SEG}.DATA_CHANNELS": ["Db", "R"], f"{SEG}.DATA_REMOVE_BEFORE_MW": True})
+    assert [remark.key for remark in stars.remarks] == [f"{SEG}.DATA_REMOVE_BEFORE_MW"]
+
+
+def test_a_missing_folder_is_reported_at_its_key(tmp_path: Path) -> None:
+    """Not at the switch that makes it be read; no template of version 1 states its folders."""
+    folders = {"DATA.TRAIN.PATH": str(tmp_path / "x"), "DATA.TRAIN.GT_PATH": str(tmp_path / "y")}
+    for folder in folders.values():
+        morula.write(Path(folder) / "im.tif", np.ones((64, 64), np.uint8), axes="YX")
+    made = {"PROBLEM.TYPE": "INSTANCE_SEG", "DATA.PATCH_SIZE": "(64, 64, 1)", "TRAIN.ENABLE": True, **folders}
+    with pytest.raises(JobError) as caught:
+        check(written(tmp_path, made | {"DATA.VAL.FROM_TRAIN": False, "TEST.ENABLE": True}), prove=False)
+    assert {problem.key for problem in caught.value.problems} == {"DATA.VAL.PATH", "DATA.TEST.PATH"}
+
+
 def test_the_loss_of_early_pretraining_is_the_mean_absolute_error(tmp_path: Path) -> None:
     keys: Keys = {"PROBLEM.TYPE": "SELF_SUPERVISED", "LOSS.TYPE": "CE"}
     made = job(tmp_path, keys)

@@ -158,6 +158,8 @@ class Settings:
             if row.convert is None or not row.target.startswith(f"{prefix}.") or self.unmet(row):
                 continue
             value = row.convert(self.value(row.name))
+            # the switch of a key that is used is used, too
+            self._read.update(filter(None, [row.condition.partition("=")[0]]))
             if value is not None:
                 found[row.target.removeprefix(f"{prefix}.")] = value
         return nested(found)
@@ -177,6 +179,9 @@ class Settings:
             # a switch does not turn itself off
             if key != row.name and not (str(actual) in expected.split("|") if equals else actual):
                 return f"{self.spelling(key)} is {actual if equals and actual != '' else 'not set'}"
+            # nor does a switch turn a key on where it has no effect itself
+            if key != row.name and not equals and (reason := self.unmet(KEYS[key])):
+                return reason
         return ""
 
     def remark_unread(self) -> None:
@@ -206,7 +211,7 @@ class Settings:
         if not rows:
             return problem
         # a folder is more likely at fault than the switch that makes it be read
-        row = max(rows, key=lambda row: (len(row.target), row.name in self._stated, row.name.endswith("PATH")))
+        row = max(rows, key=lambda row: (len(row.target), row.name.endswith("PATH"), row.name in self._stated))
         if row.name == PROCESS and row.name not in self._stated:
             row = KEYS["PROBLEM.INSTANCE_SEG.DATA_CHANNELS"]  # the decoder follows from the channels
         rest = key[len(row.target) :] if row.target.endswith(".") else ""
@@ -300,6 +305,8 @@ class Settings:
         value = self._stated[row.name]
         # DA_PROB sets all probabilities; those of unused augmentations would only be noise
         if row.no_effect and not row.target and row.name not in self._spread:
+            if value in row.as_done:
+                return
             # with the results tree, only what keeps the key from deciding about it is a reason
             reason = self.unmet(row) if row.of_tree and self.with_tree else row.no_effect
             if reason:

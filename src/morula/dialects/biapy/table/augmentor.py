@@ -146,8 +146,8 @@ AUGMENTOR: tuple[Key, ...] = (
     # no error for what only affects the voxels at the border of a patch, or how boxes are filled
     Key("AUGMENTOR.GRID_ROTATE", 1.0, no_effect="the grid is parallel to the axes"),
     Key("AUGMENTOR.COUT_CVAL", 0.0, no_effect="boxes are filled with the mean of the patch"),
-    Key("AUGMENTOR.AFFINE_MODE", "reflect", no_effect="what comes in from outside the patch is reflected"),
-    Key("AUGMENTOR.E_MODE", "reflect", no_effect="what comes in from outside the patch is reflected"),
+    Key("AUGMENTOR.AFFINE_MODE", "reflect", no_effect="what comes in from outside the patch is reflected", as_done=("reflect",)),
+    Key("AUGMENTOR.E_MODE", "reflect", no_effect="what comes in from outside the patch is reflected", as_done=("reflect",)),
     *(
         Key(f"AUGMENTOR.{name}", "3D", no_effect="the change is the same in all planes of a patch", former=True)
         for name in ("BRIGHTNESS_MODE", "CONTRAST_MODE", "BRIGHTNESS_EM_MODE", "CONTRAST_EM_MODE")
@@ -159,7 +159,7 @@ AUGMENTOR: tuple[Key, ...] = (
         of_tree=True,
     ),
     Key("AUGMENTOR.DRAW_GRID", True, no_effect="samples are written without a grid"),
-    Key("AUGMENTOR.SHUFFLE_TRAIN_DATA_EACH_EPOCH", True, no_effect="training patches are always shuffled"),
+    Key("AUGMENTOR.SHUFFLE_TRAIN_DATA_EACH_EPOCH", True, no_effect="training patches are always shuffled", as_done=(True,)),
     Key("AUGMENTOR.SHUFFLE_VAL_DATA_EACH_EPOCH", False, no_effect="the order of validation patches does not change their scores"),
 )
 """Rows of the keys under ``AUGMENTOR``."""

@@ -96,7 +96,7 @@ def _filters(part: str, section: str) -> Iterator[Key]:
 
 _TRAIN = (
     *_images("TRAIN"),
-    Key("DATA.TRAIN.CHECK_DATA", True, no_effect="images and labels are always checked"),
+    Key("DATA.TRAIN.CHECK_DATA", True, no_effect="images and labels are always checked", as_done=(True,)),
     Key("DATA.TRAIN.EXTRACT_RANDOM_PATCH", False, target="sampling.kind", earlier_names=("DATA.EXTRACT_RANDOM_PATCH",)),
     Key(
         "DATA.TRAIN.PROBABILITY_MAP",
@@ -150,10 +150,10 @@ _TEST = (
         condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG|IMAGE_TO_IMAGE|DENOISING|SUPER_RESOLUTION",
     ),
     Key("DATA.TEST.USE_VAL_AS_TEST", False, target="images.test", condition="TEST.ENABLE"),
-    Key("DATA.TEST.CHECK_DATA", True, no_effect="images and labels are always checked"),
+    Key("DATA.TEST.CHECK_DATA", True, no_effect="images and labels are always checked", as_done=(True,)),
     Key("DATA.TEST.OVERLAP", [0.0], target="prediction.overlap"),
     Key("DATA.TEST.PADDING", [0], target="prediction.overlap"),
-    Key("DATA.TEST.MEDIAN_PADDING", False, no_effect="images are padded by reflection"),
+    Key("DATA.TEST.MEDIAN_PADDING", False, no_effect="images are padded by reflection", as_done=(False,)),
     Key(
         "DATA.TEST.ROI_MASK.ENABLE",
         False,
@@ -242,7 +242,12 @@ DATA: tuple[Key, ...] = (
     Key(
         "DATA.N_CLASSES", 2, target="method.classes", condition="PROBLEM.TYPE=INSTANCE_SEG|SEMANTIC_SEG", earlier_names=("MODEL.N_CLASSES",)
     ),
-    Key("DATA.REFLECT_TO_COMPLETE_SHAPE", True, no_effect="images that are smaller than a patch are always padded by reflection"),
+    Key(
+        "DATA.REFLECT_TO_COMPLETE_SHAPE",
+        True,
+        no_effect="images that are smaller than a patch are always padded by reflection",
+        as_done=(True,),
+    ),
     Key("DATA.FORCE_RGB", False, refuse=("cannot be obeyed: images keep the channels that they have", "Convert the images before.")),
     Key("DATA.FILTER_BY_IMAGE", False, target="sampling.leave_out_images"),
     *unused(
@@ -273,7 +278,7 @@ DATA: tuple[Key, ...] = (
 SYSTEM: tuple[Key, ...] = (
     Key("SYSTEM.SEED", 0, target="training.seed", convert=same),
     Key("SYSTEM.NUM_WORKERS", -1, target="training.workers", convert=not_negative),
-    Key("SYSTEM.NUM_CPUS", -1, no_effect="PyTorch uses all processors; set OMP_NUM_THREADS for fewer"),
+    Key("SYSTEM.NUM_CPUS", -1, no_effect="PyTorch uses all processors; set OMP_NUM_THREADS for fewer", as_done=(-1,)),
     Key("SYSTEM.NUM_GPUS", 0, no_effect="the device is chosen by --device or --gpu"),
     Key("SYSTEM.DEVICE", "cpu", no_effect="the device is chosen by --device or --gpu"),
     Key("SYSTEM.PIN_MEM", True, no_effect="memory is pinned where the device gains by it"),

@@ -38,6 +38,7 @@ class Key:
         convert: gives the native value; `None` as a result leaves the native key out. Where it is absent, code reads the key.
         refuse: why values other than the default (and the choices) cannot be obeyed, and what to do instead: rule and remedy.
         no_effect: why the key changes nothing; with `of_tree`, nothing in the native job.
+        as_done: values of a key that changes nothing which state what is done anyway.
         note: what the native job does differently where the key is set, as a sentence.
         earlier_names: former spellings.
         former: whether 3.7 does not have the key any more.
@@ -52,6 +53,7 @@ class Key:
     convert: Conversion | None = None
     refuse: tuple[str, str] | None = None
     no_effect: str = ""
+    as_done: tuple[Value, ...] = ()
     note: str = ""
     earlier_names: tuple[str | Former, ...] = ()
     former: bool = False

@@ -98,7 +98,7 @@ _TRANSFORMER = (
     Key("MODEL.VIT_NUM_LAYERS", 12, target="network.layers", condition=_TRANSFORMERS),
     Key("MODEL.VIT_NUM_HEADS", 12, target="network.heads", condition=_TRANSFORMERS),
     Key("MODEL.VIT_MLP_RATIO", 4.0, target="network.mlp_ratio", condition=_TRANSFORMERS),
-    Key("MODEL.VIT_NORM_EPS", 1e-6, no_effect="1e-6 is added under the root of the normalisation of tokens"),
+    Key("MODEL.VIT_NORM_EPS", 1e-6, no_effect="1e-6 is added under the root of the normalisation of tokens", as_done=(1e-6,)),
     Key("MODEL.VIT_PRETRAINED_WEIGHTS", "", no_effect="weights to start from are named by PATHS.CHECKPOINT_FILE"),
     *unused(
         "MODEL",

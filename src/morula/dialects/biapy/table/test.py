@@ -61,7 +61,7 @@ _PREDICTION = (
         earlier_names=("TEST.STATS.FULL_IMG",),
     ),
     *unused("TEST.STATS", {"PER_PATCH": False, "MERGE_PATCHES": False}, "tiles are merged, and whole images are scored", former=True),
-    Key("TEST.EVALUATE", True, no_effect="objects are scored wherever there are labels", former=True),
+    Key("TEST.EVALUATE", True, no_effect="objects are scored wherever there are labels", as_done=(True,), former=True),
     Key("TEST.REDUCE_MEMORY", False, no_effect=_BY_BLOCK),
     Key("TEST.METRICS_IN_CPU", False, no_effect="scores are computed by the processor"),
     Key("TEST.SAVE_MODEL_RAW_OUTPUT", True, target="prediction.save_channels", condition=f"{_INSTANCES}|SEMANTIC_SEG", convert=same),
@@ -75,11 +75,12 @@ _SCORES = (
         "TEST.MATCHING_STATS",
         True,
         no_effect="objects are scored wherever there are labels; `morula run --config` leaves the scores out of BiaPy's tables",
+        as_done=(True,),
         of_tree=True,
     ),
     Key("TEST.MATCHING_STATS_THS", [0.3, 0.5, 0.75], target="method.thresholds", condition=_INSTANCES, convert=same),
     Key("TEST.MATCHING_STATS_THS_COLORED_IMG", [], target="objects.colour", condition=_INSTANCES, convert=if_stated),
-    Key("TEST.MATCHING_STATS_BY_IMAGE", True, no_effect="scores are given image by image and for all together"),
+    Key("TEST.MATCHING_STATS_BY_IMAGE", True, no_effect="scores are given image by image and for all together", as_done=(True,)),
     Key("TEST.MATCHING_SEGCOMPARE", False, no_effect="objects are compared by their overlap alone", former=True),
 )
 
