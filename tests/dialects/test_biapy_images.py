@@ -13,6 +13,7 @@ from tests.dialects.test_biapy_results import files, run
 from tests.dialects.test_biapy_versions import Keys, job, written
 
 import morula
+from morula.core.errors import JobError
 from morula.dialects.biapy import load_biapy_checkpoint
 from morula.dialects.biapy.predict import predict
 from morula.dialects.biapy.results.names import biapy_tensors
@@ -230,5 +231,6 @@ def test_folders_without_exactly_one_target(tmp_path: Path, wrong: str) -> None:
     key = "DATA.TRAIN.PATH" if wrong == "flat" else "DATA.TRAIN.GT_PATH"
     with raises("images.none_in_folder" if wrong == "none" else "biapy.images", key=key) as caught:
         job(tmp_path, keys)
-    assert caught.problem is not None
-    assert caught.problem.remedy
+    assert isinstance(caught.error, JobError)
+    assert len(caught.error.problems) == 1
+    assert caught.error.problems[0].remedy

@@ -238,7 +238,9 @@ class Settings:
 
     def add(self, problem: Problem, key: str) -> None:
         """Report the problem of a file at the key that names it."""
-        self.problems.append(replace(problem, key=self.spelling(key), line=self.document.line(self._place(key)), file=self.document.file))
+        placed = replace(problem, key=self.spelling(key), line=self.document.line(self._place(key)), file=self.document.file)
+        if placed not in self.problems:
+            self.problems.append(placed)
 
     def remark(self, key: str, reason: str) -> None:
         """Report a key that has no effect, with the reason as a clause or a sentence."""
