@@ -20,6 +20,7 @@ from morula.dialects.biapy.results.names import biapy_tensors
 from morula.dialects.biapy.settings import read_settings
 from morula.dialects.biapy.today import with_defaults
 from morula.dialects.converted import nested
+from morula.dialects.verbs import check
 from morula.measurement.csv_table import read_table
 from morula.models.zoo.package import exportable
 from morula.nn.build import build_network
@@ -97,6 +98,16 @@ def test_what_is_refused(tmp_path: Path, keys: Keys, code: str, key: str) -> Non
         method(tmp_path, keys)
     assert caught.problem is not None
     assert caught.problem.remedy
+
+
+def test_a_check_finds_targets_of_other_channels(tmp_path: Path) -> None:
+    path = written(tmp_path, pairs(tmp_path, 2))
+    for file in (tmp_path / "train/y").glob("*.tif"):
+        morula.write(file, np.zeros((3, 32, 24), np.uint16), axes="CYX", overwrite=True)
+    with raises("targets.channels", key="DATA.TRAIN.GT_PATH") as caught:
+        check(path, prove=False)
+    assert caught.problem is not None
+    assert "OUTPUT_CHANNELS" in caught.problem.remedy
 
 
 def test_keys_of_other_workflows_have_no_effect(tmp_path: Path) -> None:

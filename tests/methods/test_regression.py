@@ -113,8 +113,9 @@ def test_targets_on_the_scale_of_their_images(folder, tmp_path):
 
 
 def test_another_number_of_channels(folder, tmp_path):
-    with raises("targets.channels"):
+    with raises("targets.channels", key="images.train.labels"):
         run(folder, tmp_path / "run", "masks", "regression", "mse")
+    assert not (tmp_path / "run").exists()
 
 
 def test_unannotated_voxels_have_no_weight():

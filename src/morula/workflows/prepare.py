@@ -36,7 +36,7 @@ from morula.training.monitors import MSE, PSNR, AnyMonitor, Dice, IoU, Objects, 
 from morula.workflows.doubts import ClassValues, doubts_about
 from morula.workflows.object_scale import LOOKED_AT, ObjectScale, fitted_part, on_own_grid, scale_of, takes_colour, voxel_counts
 from morula.workflows.resources import resource_problems
-from morula.workflows.sources import Opened, consistency_problems, flattened, open_source
+from morula.workflows.sources import Opened, consistency_problems, flattened, open_source, target_problems
 from morula.workflows.stored_inputs import with_stored_inputs, with_stored_scales
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def prepare(job: Job) -> Prepared:
     warnings += values.remarks(job, resolved) if values.values else ()
     warnings += planning_of(resolved).remarks(resolved)
     method = METHODS.load(resolved.method.kind)(resolved.method, resolved.objects, ndim=facts.ndim, spacing=facts.spacing)
-    problems = resource_problems(resolved, facts, method)
+    problems = resource_problems(resolved, facts, method) + target_problems({"train": train, "validate": validation}, method)
     problems += values.problems(resolved) if values.values else []
     if problems:
         raise JobError(problems)

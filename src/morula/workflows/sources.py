@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
@@ -23,6 +23,7 @@ from morula.io.pairs import pair_images
 from morula.io.read import read, read_labels, read_labels_and_classes
 from morula.jobs.job import Images
 from morula.jobs.job import Source as SourceOptions
+from morula.methods.base import Method
 from morula.models.enlarge import enlarged, enlarged_shape
 from morula.workflows.result_files import point_name
 
@@ -304,6 +305,20 @@ def consistency_problems(opened: Sequence[Opened], key: str) -> list[Problem]:
         elif raw.n_channels != first.n_channels:
             rule = f"{image.name} has {raw.n_channels} channel(s) but {opened[0].name} has {first.n_channels}"
             problems.append(Problem(key, rule, code="images.channels_differ", remedy="All images of a job need the same channels."))
+    return problems
+
+
+def target_problems(opened: Mapping[str, Sequence[Opened]], method: Method) -> list[Problem]:
+    """Problems of images to be predicted, by key, that have another number of channels than the network; one per key."""
+    problems = []
+    for key, images in opened.items() if method.labelled and method.labels_are_images else ():
+        widths = {image.name: image.labels.n_channels for image in images if image.labels is not None}
+        others = [name for name, width in widths.items() if width != len(method.channels)]
+        if others:
+            more = f"; so do {len(others) - 1} more" if len(others) > 1 else ""
+            rule = f"{others[0]} has {widths[others[0]]} channel(s), but {len(method.channels)} are predicted{more}"
+            remedy = "Correct method.channels, or give images with as many channels."
+            problems.append(Problem(f"images.{key}.labels", rule, code="targets.channels", remedy=remedy))
     return problems
 
 

@@ -19,7 +19,8 @@ _LEAVES = {"PROBLEM.INSTANCE_SEG.DATA_CHANNELS_EXTRA_OPTS"}
 _WORKFLOWS = ("INSTANCE_SEG", "SEMANTIC_SEG", "SELF_SUPERVISED", "IMAGE_TO_IMAGE", "DENOISING", "SUPER_RESOLUTION")
 _DEFAULT = "SEMANTIC_SEG"
 _REMEDIES = {
-    "labels.unknown_class": "Raise DATA.N_CLASSES, state LOSS.IGNORE_INDEX for a value that is no class, or write INSTANCE_SEG for objects."
+    "labels.unknown_class": "Raise DATA.N_CLASSES, state LOSS.IGNORE_INDEX for a value that is no class, or write INSTANCE_SEG.",
+    "targets.channels": "State those of the targets: OUTPUT_CHANNELS (IMAGE_TO_IMAGE) or the last number of PATCH_SIZE (SUPER_RESOLUTION).",
 }
 """What to do about problems of native jobs, by their codes, in the keys of BiaPy."""
 _FORMER_SWITCHES = {
