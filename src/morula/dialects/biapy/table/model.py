@@ -72,7 +72,7 @@ _ARCHITECTURE = (
     Key("MODEL.KERNEL_INIT", "he_normal", no_effect="each network initialises its weights by itself", former=True),
     Key("MODEL.SPATIAL_DROPOUT", False, no_effect="dropout always takes whole channels", former=True),
     # an activation that does not fit the channels would make their thresholds meaningless
-    Key("MODEL.LAST_ACTIVATION", "", no_effect="the last activation follows from the channels", former=True),
+    Key("MODEL.LAST_ACTIVATION", "", no_effect="the last activation follows from what is predicted", former=True),
     Key("MODEL.Z_DOWN", [0], target="network.pools", condition="PROBLEM.NDIM=3D"),
     Key("MODEL.YX_DOWN", [0], target="network.pools"),
     Key("MODEL.ISOTROPY", [True], target="network.kernels", condition="PROBLEM.NDIM=3D"),
