@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterable
@@ -53,14 +54,14 @@ def _processor_name() -> str:
 
 
 def threads() -> dict[str, int]:
-    """Threads of the libraries that compute, as far as they are loaded: sums in another order round differently."""
-    found = {}
-    if torch := sys.modules.get("torch"):
-        found["torch"] = int(torch.get_num_threads())
-    if numba := sys.modules.get("numba"):
-        # not numba.get_num_threads(), which starts its threads and thereby changes those of PyTorch
-        found["numba"] = int(numba.config.NUMBA_NUM_THREADS)
-    return found
+    """Threads of PyTorch, if it is loaded, and of Numba: sums in another order round differently."""
+    torch, numba = sys.modules.get("torch"), sys.modules.get("numba")
+    found = {"torch": int(torch.get_num_threads())} if torch else {}
+    # not numba.get_num_threads(), which starts its threads and thereby changes those of PyTorch; not loaded yet, it will take as many
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    stated = os.environ.get("NUMBA_NUM_THREADS", "")
+    later = int(stated) if stated.isdecimal() else usable
+    return {**found, "numba": int(numba.config.NUMBA_NUM_THREADS) if numba else later}
 
 
 def device_name(device: str) -> str:

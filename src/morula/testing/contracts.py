@@ -225,7 +225,8 @@ def _augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Image and labels of a patch after one draw."""
     made = simulate(shape=shape, n_objects=6, rng=np.random.default_rng(0), spacing=spacing)
-    image, labels = frozen(made.image.astype(np.float32)[None] / 500), frozen(renamed(made.labels.astype(np.uint32)))
+    grey = made.image.astype(np.float32) / 500
+    image, labels = frozen(np.stack([grey, grey.max() - grey])), frozen(renamed(made.labels.astype(np.uint32)))
     drawn = draw([augmentation], np.random.default_rng(seed), shape, spacing)
     if drawn.warp is not None:
         where = drawn.warp.map(shape, spacing, (np.array(shape) - 1) / 2)
