@@ -17,6 +17,7 @@ import torch
 
 from morula.cli.show import echo
 from morula.core.compiled_cache import VARIABLE
+from morula.core.cores import usable_cores
 
 EXTRAS = {"napari": "napari", "openvino": "openvino", "tensorboard": "track", "tensorstore": "formats"}
 
@@ -41,9 +42,7 @@ def findings() -> Iterator[Finding]:
 
 
 def _processor() -> Iterator[Finding]:
-    # not the number of cores of the machine: containers and batch systems give a process fewer
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield Finding("processor cores", str(usable))
+    yield Finding("processor cores", str(usable_cores()))
     memory = psutil.virtual_memory()
     remedy = "close other programs, or limit the memory with `morula run JOB --memory 2GB`" if memory.available < 4e9 else ""
     yield Finding("memory", f"{memory.available / 1e9:.1f} GB free of {memory.total / 1e9:.1f} GB", remedy)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 
+from morula.core.cores import usable_cores
 from morula.core.location import is_remote, split_location
 
 _PACKAGES = ("morula", "torch", "numpy", "scipy", "scikit-image", "numba", "lightning-fabric", "zarr", "tifffile")
@@ -58,9 +59,8 @@ def threads() -> dict[str, int]:
     torch, numba = sys.modules.get("torch"), sys.modules.get("numba")
     found = {"torch": int(torch.get_num_threads())} if torch else {}
     # not numba.get_num_threads(), which starts its threads and thereby changes those of PyTorch; not loaded yet, it will take as many
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     stated = os.environ.get("NUMBA_NUM_THREADS", "")
-    later = int(stated) if stated.isdecimal() else usable
+    later = int(stated) if stated.isdecimal() else usable_cores()
     return {**found, "numba": int(numba.config.NUMBA_NUM_THREADS) if numba else later}
 
 

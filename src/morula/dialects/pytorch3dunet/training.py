@@ -10,7 +10,6 @@ The native loop knows nothing of this dialect. It yields events, from which the 
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from morula.core.cores import usable_cores
 from morula.core.errors import ModelError, TrainingError
 from morula.core.events import Artefact, Epoch, Event, FileWritten, Progress, Warned
 from morula.data.loader import PatchLoaders
@@ -203,7 +203,7 @@ def prepare(job: Job) -> Prepared:
     held = build_patches(loaders, "val", seed=seed, weights=job.weighted)
     _check_channels(job, train)
     # more workers than cores only wait for each other
-    workers = min(loaders.num_workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = min(loaders.num_workers, usable_cores())
     batches = math.ceil(len(held) / loaders.batch_size)
     shown = batches if trainer.validate_iters is None else min(batches, trainer.validate_iters)
     watcher = Watcher(criterion, metric, network.model, trainer.max_val_images, shown)
